@@ -1,0 +1,43 @@
+# Acme's commands. PYTHON=python3.13 takes another Python for a new .venv.
+PYTHON ?= python3
+BIN = .venv/bin
+
+.PHONY: help run test install lint types check bench clean
+
+help:  ## this list
+	@sed -n 's/^\([a-z-]*\):.*##/  make \1\t/p' Makefile | expand -t 20
+
+run: .venv/run  ## serve on 127.0.0.1:5000 (PORT= HOST= WORKERS= CERT= KEY=)
+	@exec $(BIN)/python serve.py
+
+test: .venv/dev  ## all tests
+	$(BIN)/pytest test.py tests
+
+install: .venv/dev  ## .venv with everything that development needs
+
+lint: .venv/dev  ## style (ruff)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: .venv/dev  ## types (mypy, strict)
+	$(BIN)/mypy
+
+check: lint types test  ## lint, types and tests: what a commit must pass
+
+bench: .venv/run  ## what a request costs as the data grow
+	$(BIN)/python bench/growth.py
+
+clean:  ## remove what was installed and cached, but neither secrets nor data
+	rm -rf .venv .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# the virtual environment, for running and for development
+.venv/run: requirements.txt
+	@$(PYTHON) -c 'import sys; sys.version_info >= (3, 11) or sys.exit("Acme needs Python 3.11 or later")'
+	$(PYTHON) -m venv .venv
+	$(BIN)/pip install --quiet --disable-pip-version-check -r requirements.txt
+	@touch $@
+
+.venv/dev: requirements-dev.txt .venv/run
+	$(BIN)/pip install --quiet --disable-pip-version-check -r requirements-dev.txt
+	@touch $@

@@ -1,0 +1,267 @@
+"""The domain of Acme: users own stuff at a price.
+
+First the rules: a type for each kind of value, so that a value that exists is a value that is
+right. Each is made from what a request brought, and refuses anything else with an error 400 that
+says what would do. Then `AcmeData`, the store in memory, which every other store must equal.
+"""
+
+import bisect
+import datetime
+import math
+import re
+import threading
+from typing import Annotated, Any, Self
+
+import FlaskSimpleAuth as fsa
+from email_validator import EmailNotValidError, validate_email
+from pydantic import BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+from pydantic.dataclasses import dataclass
+
+MAX_PRICE = 10**12
+MAX_PAGE = 1_000
+
+
+class Login(str):
+    """The name of a user: 2 to 32 lower case letters and digits, a letter first."""
+
+    PATTERN = r"[a-z][a-z0-9]{1,31}"
+
+    def __new__(cls, value: object) -> Self:
+        if isinstance(value, cls):
+            return value
+        if not isinstance(value, str) or not re.fullmatch(cls.PATTERN, value):
+            raise fsa.ErrorResponse(
+                "login must be 2 to 32 lower case letters and digits, a letter first", 400
+            )
+        return super().__new__(cls, value)
+
+
+class Password(str):
+    """A password in clear, at most 256 characters: how strong it must be, `acme.conf` says.
+
+    It never appears in an error, nor in its own representation.
+    """
+
+    MAX_LENGTH = 256
+
+    def __new__(cls, value: object) -> Self:
+        if not isinstance(value, str) or len(value) > cls.MAX_LENGTH:
+            raise fsa.ErrorResponse(
+                f"password must be a text of at most {cls.MAX_LENGTH} characters", 400
+            )
+        return super().__new__(cls, value)
+
+    def __repr__(self) -> str:
+        return "Password(…)"
+
+
+class Email(str):
+    """An e-mail address (RFC 5322, RFC 6531), normalized; nobody asks whether it exists."""
+
+    def __new__(cls, value: object) -> Self:
+        if isinstance(value, cls):
+            return value
+        try:
+            if not isinstance(value, str):
+                raise EmailNotValidError("it must be a text")
+            address = validate_email(value, check_deliverability=False).normalized
+        except EmailNotValidError as e:
+            raise fsa.ErrorResponse(f"email must be an address: {e}", 400) from None
+        return super().__new__(cls, address)
+
+
+class Name(str):
+    """The name of some stuff: 1 to 100 printable characters, no `/`, no blank at either end.
+
+    It stands in a path, where `.` and `..` mean something else.
+    """
+
+    MAX_LENGTH = 100
+
+    def __new__(cls, value: object) -> Self:
+        if isinstance(value, cls):
+            return value
+        if (
+            not isinstance(value, str)
+            or not 1 <= len(value) <= cls.MAX_LENGTH
+            or not value.isprintable()
+            or "/" in value
+            or value != value.strip()
+            or value in (".", "..")
+        ):
+            raise fsa.ErrorResponse(
+                f"stuff must be 1 to {cls.MAX_LENGTH} printable characters, "
+                "without a / or a blank at either end, and not . or ..",
+                400,
+            )
+        return super().__new__(cls, value)
+
+
+class Price(float):
+    """A price: a finite number from 0 to 10^12."""
+
+    def __new__(cls, value: object) -> Self:
+        if isinstance(value, cls):
+            return value
+        if (
+            not isinstance(value, int | float)
+            or isinstance(value, bool)
+            or not math.isfinite(value)
+            or not 0 <= value <= MAX_PRICE
+        ):
+            raise fsa.ErrorResponse(f"price must be a finite number from 0 to {MAX_PRICE}", 400)
+        return super().__new__(cls, value + 0.0)  # a sum, because -0.0 + 0.0 is 0.0
+
+
+class Limit(int):
+    """How many things a page holds at most: an integer from 1 to 1,000."""
+
+    def __new__(cls, value: object) -> Self:
+        if not isinstance(value, int) or isinstance(value, bool) or not 1 <= value <= MAX_PAGE:
+            raise fsa.ErrorResponse(f"limit must be an integer from 1 to {MAX_PAGE}", 400)
+        return super().__new__(cls, value)
+
+
+class Numbers(list[int]):
+    """At most 50 integers of at most 300 digits each: so much `isprime` does in 0.2 s."""
+
+    MAX_LENGTH = 50
+    MAX_DIGITS = 300
+
+    def __init__(self, values: object):
+        if (
+            not isinstance(values, list)
+            or len(values) > self.MAX_LENGTH
+            or any(type(n) is not int or abs(n) >= 10**self.MAX_DIGITS for n in values)
+        ):
+            raise fsa.ErrorResponse(
+                f"li must be a list of at most {self.MAX_LENGTH} integers "
+                f"of at most {self.MAX_DIGITS} digits each",
+                400,
+            )
+        super().__init__(values)
+
+
+def _birthday(value: object) -> datetime.date:
+    """A date from its text (RFC 3339 full-date), not after tomorrow in UTC.
+
+    Somewhere east tomorrow has begun; pydantic alone would take numbers and times for dates.
+    """
+    if not isinstance(value, str) or not re.fullmatch(r"[0-9]{4}-[0-9]{2}-[0-9]{2}", value):
+        raise ValueError("must be a date such as 2020-07-29")
+    born = datetime.date.fromisoformat(value)
+    if born > datetime.datetime.now(datetime.UTC).date() + datetime.timedelta(days=1):
+        raise ValueError("must not be in the future")
+    return born
+
+
+@dataclass(config=ConfigDict(extra="forbid"))
+class Someone:
+    """Somebody with a name of 1 to 200 characters and a date of birth, and nothing else."""
+
+    name: Annotated[str, Field(min_length=1, max_length=200)]
+    born: Annotated[datetime.date, BeforeValidator(_birthday)]
+
+    @model_validator(mode="wrap")
+    @classmethod
+    def _explain(cls, value: Any, handler: Any) -> Any:
+        """Say what is wrong in a line, instead of pydantic's page with the input in it."""
+        try:
+            return handler(value)
+        except ValidationError as e:
+            faults = [
+                f"{'.'.join(map(str, f['loc']))}: {f['msg'].removeprefix('Value error, ')}"
+                for f in e.errors()
+            ]
+            message = f"who must have a name and a date of birth: {'; '.join(faults)}"
+            raise fsa.ErrorResponse(message, 400) from None
+
+
+class AcmeData:
+    """The store in memory: simple, quick, and gone when the process ends.
+
+    Safe to be called from several threads. Its errors are `fsa.ErrorResponse`: 400 for a value that
+    breaks a rule, 403 for somebody else's stuff, 404 for what is not there, 409 for a name that is
+    taken. A call that fails has changed nothing.
+    """
+
+    def __init__(self) -> None:
+        # Users: login -> [password_hash, email, is_admin]
+        self.users: dict[str, tuple[str, str, bool]] = {}
+        # Stuff: name -> (owner, price)
+        self.stuff: dict[str, tuple[str, float]] = {}
+        # Index: owner -> their names, sorted
+        self.owned: dict[str, list[str]] = {}
+        self._lock = threading.RLock()
+
+    def user_exists(self, login: str) -> bool:
+        """Whether there is a user of that name."""
+        return login in self.users
+
+    def add_user(self, login: str, password: str, email: str, admin: bool) -> None:
+        """Add a user with the hash of a password; 409 if there is one of that name."""
+        login, email = Login(login), Email(email)
+        with self._lock:
+            if login in self.users:
+                raise fsa.ErrorResponse(f"cannot overwrite existing user: {login}", 409)
+            self.users[login] = (password, email, admin)
+            self.owned[login] = []
+
+    def get_user_pass(self, login: str) -> str | None:
+        """The hash of a user's password, None for nobody."""
+        user = self.users.get(login)
+        return user[0] if user else None
+
+    def user_is_admin(self, login: str) -> bool:
+        """Whether a user is an administrator; nobody is not."""
+        user = self.users.get(login)
+        return user[2] if user else False
+
+    def add_stuff(self, stuff: str, login: str, price: float) -> None:
+        """Give a user new stuff; 409 if the name is taken, by whomever, 404 for no such user."""
+        stuff, price = Name(stuff), Price(price)
+        with self._lock:
+            if stuff in self.stuff:
+                raise fsa.ErrorResponse(f"cannot overwrite existing stuff: {stuff}", 409)
+            if login not in self.users:
+                raise fsa.ErrorResponse(f"no such user: {login}", 404)
+            self.stuff[stuff] = (login, price)
+            bisect.insort(self.owned[login], stuff)
+
+    def get_stuff(self, stuff: str) -> tuple[str, float]:
+        """The owner and the price of some stuff; 404 if there is none of that name."""
+        if stuff not in self.stuff:
+            raise fsa.ErrorResponse(f"no such stuff: {stuff}", 404)
+        return self.stuff[stuff]
+
+    def get_user_stuff(
+        self, login: str, limit: int = MAX_PAGE, after: str | None = None
+    ) -> list[tuple[str, float]]:
+        """A user's stuff as (name, price) by name, at most `limit`, those after `after`."""
+        with self._lock:
+            if login not in self.users:
+                raise fsa.ErrorResponse(f"no such user: {login}", 404)
+            names = self.owned[login]
+            start = 0 if after is None else bisect.bisect_right(names, after)
+            return [(name, self.stuff[name][1]) for name in names[start : start + limit]]
+
+    def change_stuff(self, stuff: str, price: float, login: str | None = None) -> None:
+        """Set a price; 403 if there is a `login` and it does not own the stuff at this moment."""
+        price = Price(price)
+        with self._lock:
+            owner = self._owner(stuff, login)
+            self.stuff[stuff] = (owner, price)
+
+    def delete_stuff(self, stuff: str, login: str | None = None) -> None:
+        """Remove stuff; 403 if there is a `login` and it does not own the stuff at this moment."""
+        with self._lock:
+            names = self.owned[self._owner(stuff, login)]
+            del names[bisect.bisect_left(names, stuff)]
+            del self.stuff[stuff]
+
+    def _owner(self, stuff: str, login: str | None) -> str:
+        """The owner of some stuff (404 for none), who is `login` if one is given (403 if not)."""
+        owner, _ = self.get_stuff(stuff)
+        if login not in (None, owner):
+            raise fsa.ErrorResponse(f"stuff belongs to somebody else: {stuff}", 403)
+        return owner

@@ -1,0 +1,193 @@
+"""What every request and every response passes: bodies, parameters, errors.
+
+A request that gets beyond here has well-formed parameters; what they may be, the types in `acme.py`
+say. A response from 400 up is `{"error": message}`, whoever raised it.
+"""
+
+import json
+import math
+import re
+import urllib.parse
+from collections.abc import Callable
+from typing import Any
+
+import flask
+import FlaskSimpleAuth as fsa
+from werkzeug.exceptions import BadRequest, HTTPException
+from werkzeug.formparser import FormDataParser
+
+import acme
+
+MODES = ("prod", "dev", "debug", "debug1", "debug2", "debug3", "debug4")
+CREDENTIALS = {"username", "password", "current", "code"}
+MAX_DEPTH = 100  # levels of arrays and objects in JSON
+
+
+def loads(text: str) -> Any:
+    """A value from its JSON text, as RFC 8259 has it (strict where Python's `json` is lenient).
+
+    Raises ValueError for what is malformed, ambiguous (a member twice) or beyond what every store
+    and every client can hold: NaN, infinities, lone surrogates, more than 100 levels.
+    """
+    try:
+        value = json.loads(
+            text, object_pairs_hook=_object, parse_constant=_constant, parse_float=_float
+        )
+        if "\\ud" in text.lower():  # surrogates: fine in pairs
+            json.dumps(value, ensure_ascii=False).encode()
+        # a cheap sufficient test first, as most bodies have few brackets
+        if text.count("[") + text.count("{") > MAX_DEPTH:
+            _check_depth(value)
+    except UnicodeEncodeError:
+        raise ValueError("lone surrogate") from None
+    except RecursionError:
+        raise ValueError(f"more than {MAX_DEPTH} levels") from None
+    return value
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    members = dict(pairs)
+    if len(members) < len(pairs):
+        raise ValueError("a member is there twice")
+    return members
+
+
+def _constant(name: str) -> None:
+    raise ValueError(f"{name} is not JSON")
+
+
+def _float(text: str) -> float:
+    if math.isinf(value := float(text)):
+        raise ValueError("a number is too large")
+    return value
+
+
+def _check_depth(value: Any) -> None:
+    level = [value]
+    for _ in range(MAX_DEPTH + 1):
+        values = (v for v in level if isinstance(v, list | dict))
+        level = [v for c in values for v in (c.values() if isinstance(c, dict) else c)]
+        if not level:
+            return
+    raise RecursionError
+
+
+class Request(flask.Request):
+    """A request whose body is a JSON object, a form, or nothing."""
+
+    class json_module:  # noqa: N801 (Flask's name)
+        """What `request.json` is parsed with, here and in FlaskSimpleAuth."""
+
+        @staticmethod
+        def loads(body: bytes) -> dict[str, Any]:
+            text = body.decode()
+            value = loads(text) if text.strip() else {}
+            if not isinstance(value, dict):
+                raise ValueError("it is something else")
+            return value
+
+    def on_json_loading_failure(self, e: ValueError | None) -> Any:
+        raise BadRequest(f"the body must be a JSON object in UTF-8: {e}")
+
+    def make_form_data_parser(self) -> FormDataParser:
+        """A parser that complains of a broken form, rather than read it as an empty one."""
+        parser = super().make_form_data_parser()
+        parser.silent = False
+        return parser
+
+
+def check_request() -> None:
+    """Before a request: refuse what is malformed with 400, and what is too large with 413."""
+    request = flask.request
+    # FlaskSimpleAuth shows the path in a header, which cannot hold just anything
+    request.path = urllib.parse.quote(request.path)
+    if CREDENTIALS & request.args.keys():
+        raise BadRequest("credentials do not belong in a URL: send them in the body or a header")
+    _check_urlencoded(request.query_string)
+    if request.is_json:
+        request.get_json()
+    elif request.mimetype == "application/x-www-form-urlencoded":
+        _check_urlencoded(request.get_data())
+    elif request.mimetype == "multipart/form-data":
+        try:
+            _ = request.form
+        except ValueError as e:
+            raise BadRequest(f"the form is malformed: {e}") from None
+    elif request.get_data():
+        raise BadRequest("the body must be a form or application/json: set Content-Type")
+
+
+def _check_urlencoded(data: bytes) -> None:
+    """Refuse what is not UTF-8: Werkzeug would keep its `%FF` as text."""
+    try:
+        urllib.parse.unquote_to_bytes(data).decode()
+    except UnicodeDecodeError:
+        raise BadRequest("parameters must be in UTF-8") from None
+
+
+def http_error(e: HTTPException) -> flask.typing.ResponseReturnValue:
+    """The answer to an HTTP error, with the headers that belong to it, such as `Allow`."""
+    response = e.get_response()
+    response.data = json.dumps({"error": e.description or e.name})
+    response.content_type = "application/json"
+    return response
+
+
+def finish_response(response: flask.Response) -> flask.Response:
+    """After a request: an error that is still text becomes JSON."""
+    if response.status_code >= 400 and not response.is_json:
+        response.data = json.dumps({"error": response.get_data(as_text=True)})
+        response.content_type = "application/json"
+    return response
+
+
+class Json(Any):  # type: ignore[misc]
+    """The type of a parameter that is any JSON value, as `fsa.JsonData`, but strictly parsed."""
+
+
+def _json(value: Any) -> Any:
+    """A value as it is in a JSON body, or its JSON text in a form."""
+    if flask.request.is_json:
+        return value
+    try:
+        return loads(value)
+    except (TypeError, ValueError) as e:
+        raise fsa.ErrorResponse(f"it must be JSON: {e}", 400) from None
+
+
+def _number(value: Any) -> Any:
+    """A number from its decimal text in a query or a form; in JSON a text is no number."""
+    if isinstance(value, str) and not flask.request.is_json and len(value) <= 1000:
+        if re.fullmatch(r"-?[0-9]+", value):
+            return int(value)
+        if re.fullmatch(r"-?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][-+]?[0-9]+)?", value):
+            return float(value)
+    return value
+
+
+def _numbers(value: Any) -> Any:
+    """A list in a JSON body, and in a query or a form `li=1&li=10`."""
+    request = flask.request
+    if request.is_json:
+        return value
+    return [_number(v) for v in request.args.getlist("li") + request.form.getlist("li")]
+
+
+def init_app(app: fsa.Flask) -> None:
+    """Put the guard before and behind every route; ValueError for an unknown mode."""
+    if app.config["FSA_MODE"] not in MODES:
+        raise ValueError(f"ACME_MODE={app.config['FSA_MODE']} is unknown: use {', '.join(MODES)}")
+    app.request_class = Request
+    app.url_map.merge_slashes = False  # a wrong address is 404, not a page that redirects
+    app.before_request(check_request)
+    app.after_request(finish_response)
+    app.register_error_handler(HTTPException, http_error)
+    # how parameters get from a request into the types of acme.py
+    casts: dict[type, Callable[[Any], Any]] = {
+        Json: _json,
+        acme.Price: lambda v: acme.Price(_number(v)),
+        acme.Limit: lambda v: acme.Limit(_number(v)),
+        acme.Numbers: lambda v: acme.Numbers(_numbers(v)),
+    }
+    for kind, cast in casts.items():
+        app.cast(kind, cast)

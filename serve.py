@@ -1,0 +1,107 @@
+"""`make run`: serve Acme with granian, in production.
+
+Makes the secrets on its first start, refuses what would not be safe, says in one screen how to use
+the server, and runs until Ctrl-C or SIGTERM.
+"""
+
+import ipaddress
+import os
+import secrets
+import socket
+import sys
+from pathlib import Path
+
+import dotenv
+from granian.constants import Interfaces
+from granian.log import LogLevels
+from granian.server import Server
+
+ENV_FILE = Path(__file__).with_name(".env")
+THREADS = 16  # of each worker: how many requests may wait on a hash at once
+
+
+def load_secrets() -> None:
+    """Complete the environment from `.env` (mode 600), and that with the secrets it has not."""
+    dotenv.load_dotenv(ENV_FILE, override=False)
+    made = {
+        # the end makes sure of a digit and of letters of both cases
+        "ACME_PASS": f"{secrets.token_urlsafe(12)}-Aa0",
+        "ACME_TOKEN_SECRET": secrets.token_urlsafe(32),
+    }
+    missing = [name for name in made if name not in os.environ]
+    if missing:
+        with open(os.open(ENV_FILE, os.O_CREAT | os.O_APPEND | os.O_WRONLY, 0o600), "a") as file:
+            file.writelines(f"{name}={made[name]}\n" for name in missing)
+        dotenv.load_dotenv(ENV_FILE, override=False)
+
+
+def integer(name: str, default: int, most: int) -> int:
+    """A setting of the environment that is a number from 1 to `most`."""
+    text = os.environ.get(name, str(default))
+    if not (text.isascii() and text.isdigit() and 1 <= int(text) <= most):
+        sys.exit(f"acme: {name}={text} must be a number from 1 to {most}")
+    return int(text)
+
+
+def check_address(host: str, port: int, tls: bool) -> None:
+    """Exit if the address is unsafe, no address of this machine, or somebody listens there."""
+    try:
+        address = ipaddress.ip_address(host)
+    except ValueError:
+        sys.exit(f"acme: HOST={host} must be an IP address, such as 127.0.0.1")
+    if not address.is_loopback and not tls:
+        sys.exit(
+            f"acme: HOST={host} can be reached from other machines, whose passwords would travel "
+            "in clear: give CERT= and KEY= for TLS, or stay on 127.0.0.1 behind a proxy that has it"
+        )
+    with socket.socket(socket.AF_INET6 if address.version == 6 else socket.AF_INET) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((host, port))
+        except OSError as e:
+            sys.exit(f"acme: cannot listen on {host} port {port}: {e.strerror}; try PORT=")
+
+
+def main() -> None:
+    """Serve until told to stop."""
+    given = "ACME_PASS" in os.environ
+    load_secrets()
+    os.environ.setdefault("ACME_MODE", "prod")
+    host = os.environ.get("HOST", "127.0.0.1").replace("localhost", "127.0.0.1")
+    port = integer("PORT", 5000, 65535)
+    workers = integer("WORKERS", 1, 64)
+    cert, key = (Path(p) if (p := os.environ.get(v)) else None for v in ("CERT", "KEY"))
+    check_address(host, port, tls=bool(cert and key))
+    if workers > 1:
+        sys.exit("acme: WORKERS must be 1 in memory, or each would have data of its own")
+
+    import app  # exits with a word on why if the configuration is wrong
+
+    assert app.app  # the workers are forked with it
+    url = f"{'https' if cert else 'http'}://{f'[{host}]' if ':' in host else host}:{port}"
+    where = "the environment" if given else f"{ENV_FILE} (ACME_PASS)"
+    print(
+        f"Acme serves {url} from memory: what is stored ends with it\n"
+        f"  sign in as  acme, the administrator\n"
+        f"  password    in {where}\n"
+        f'  try         . {ENV_FILE} && curl -u "acme:$ACME_PASS" {url}/hello-me\n'
+        f"  stop        Ctrl-C",
+        flush=True,
+    )
+    Server(
+        "app:app",
+        address=host,
+        port=port,
+        interface=Interfaces.WSGI,
+        workers=workers,
+        blocking_threads=THREADS,
+        log_level=LogLevels.error,
+        respawn_failed_workers=True,
+        workers_kill_timeout=10,  # seconds for what is still being answered
+        ssl_cert=cert,
+        ssl_key=key,
+    ).serve()
+
+
+if __name__ == "__main__":
+    main()

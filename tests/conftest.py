@@ -1,0 +1,214 @@
+"""What the tests share: Acme in process and behind a real server, people, and names not yet used.
+
+Each test that takes `target` runs on each of `TARGETS`. Nothing is cleaned up between tests: who
+needs stuff or a user takes a new name, so that tests depend neither on their order nor on others.
+"""
+
+import contextlib
+import dataclasses
+import http.client
+import itertools
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import urllib.parse
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from FlaskTester import Authenticator, Client, FlaskClient, RequestClient
+
+import test as tutorial
+
+ROOT = Path(__file__).parent.parent
+TARGETS = ["memory", "memory-http"]
+PASSWORD = "Some-Pass-1"
+
+_numbers = itertools.count()
+
+
+def new_name(kind: str = "thing") -> str:
+    """A name that no other test uses, in this run or against the same server."""
+    return f"{kind}{os.getpid()}x{next(_numbers)}"
+
+
+@dataclasses.dataclass
+class Answer:
+    """What came back, whichever way."""
+
+    status: int
+    headers: Any
+    body: bytes
+
+    @property
+    def json(self) -> Any:
+        return json.loads(self.body)
+
+    @property
+    def error(self) -> str:
+        """The message of an error, which must be JSON and have nothing but that."""
+        assert self.headers["Content-Type"] == "application/json", self
+        assert list(self.json) == ["error"], self
+        return str(self.json["error"])
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+@contextlib.contextmanager
+def serving(*command: str, ready: str, cwd: Path = ROOT, **environ: str) -> Iterator[str]:
+    """A server in a process group of its own; yields what it said until it said `ready`."""
+    said = ""
+    process = subprocess.Popen(
+        command,
+        cwd=cwd,
+        env=os.environ | environ,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        start_new_session=True,
+        text=True,
+    )
+    try:
+        assert process.stdout
+        for line in process.stdout:
+            said += line
+            if ready in line:
+                break
+        else:
+            pytest.fail(f"the server ended: {said}")
+        yield said
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGTERM)
+        process.communicate(timeout=20)
+
+
+def wait_for(port: int) -> None:
+    """Until somebody listens: the kernel queues connections from then on."""
+    for _ in range(10_000):
+        with socket.socket() as probe:
+            if probe.connect_ex(("127.0.0.1", port)) == 0:
+                return
+    pytest.fail(f"nobody listens on port {port}")
+
+
+@contextlib.contextmanager
+def granian(**environ: str) -> Iterator[str]:
+    """Acme as `make run` serves it; yields the URL."""
+    port = free_port()
+    secret = {"ACME_TOKEN_SECRET": "s" * 32, "ACME_MODE": "prod"}
+    environ = secret | environ | {"PORT": str(port)}
+    with serving(sys.executable, "serve.py", ready="Ctrl-C", **environ):
+        wait_for(port)
+        yield f"http://127.0.0.1:{port}"
+
+
+class Target:
+    """One way to reach Acme: the application in this process, or a server at a URL."""
+
+    def __init__(self, url: str | None) -> None:
+        self.url = url
+        self.people: dict[str, str] = {}
+
+    def client(self) -> Client:
+        """FlaskTester's client, which knows people by their login once `person` has made them."""
+        auth = Authenticator(user="username", pwd="password")
+        auth.setPass("acme", tutorial.os.environ["ACME_PASS"])
+        for login, token in self.people.items():
+            auth.setToken(login, token)
+        if self.url is None:
+            return FlaskClient(auth, tutorial.app.test_client())
+
+        class AnyPath(RequestClient):  # type: ignore[misc]
+            """As in process, where `get("len")` means `/len`."""
+
+            def _request(self, method: str, path: str, *args: Any, **kwargs: Any) -> Any:
+                return super()._request(method, "/" + path.lstrip("/"), *args, **kwargs)
+
+        return AnyPath(auth, self.url)
+
+    def person(self, login: str) -> str:
+        """Make sure that there is such a user (`acme` is), with a token; returns the login."""
+        if login not in self.people:
+            client = self.client()
+            password = PASSWORD
+            if login == "acme":
+                password = os.environ["ACME_PASS"]
+            else:
+                email = f"{login}@acme.org"
+                new = {"login": login, "password": PASSWORD, "email": email}
+                client.post("/user", 201, login=self.person("acme"), json=new)
+            client.setPass(login, password)
+            res = client.get("/token", 200, login=login, auth="basic")
+            self.people[login] = res.json["token"]
+        return login
+
+    def send(
+        self,
+        method: str,
+        path: str,
+        body: bytes | str = b"",
+        kind: str | None = None,
+        who: str | None = None,
+        headers: dict[str, str] | None = None,
+    ) -> Answer:
+        """Send a request as it is, however odd: `kind` of content, token of `who`."""
+        headers = dict(headers or {})
+        if kind is not None:
+            headers["Content-Type"] = kind
+        if who:
+            headers["Authorization"] = f"Bearer {self.people[self.person(who)]}"
+        body = body.encode() if isinstance(body, str) else body
+        if self.url is None:
+            with tutorial.app.test_client() as client:
+                res = client.open(path, method=method, data=body, headers=headers)
+                return Answer(res.status_code, res.headers, res.data)
+        url = urllib.parse.urlsplit(self.url)
+        with contextlib.closing(http.client.HTTPConnection(url.netloc, timeout=20)) as connection:
+            connection.request(method, path, body or None, headers)
+            answer = connection.getresponse()
+            return Answer(answer.status, answer.headers, answer.read())
+
+    def send_json(self, method: str, path: str, value: Any, who: str | None = None) -> Answer:
+        """Send a value as JSON; `nan` and the like go as Python writes them."""
+        return self.send(method, path, json.dumps(value), "application/json", who)
+
+
+@pytest.fixture(scope="session", params=TARGETS)
+def target(request: pytest.FixtureRequest) -> Iterator[Target]:
+    _store, _, http_ = request.param.partition("-")
+    if http_:
+        with granian(ACME_DATABASE="memory:") as url:
+            yield Target(url)
+    else:
+        yield Target(None)
+
+
+@pytest.fixture
+def api(target: Target) -> Client:
+    """FlaskTester's client on the target, on which susie and calvin are known."""
+    for login in "acme", "susie", "calvin":
+        target.person(login)
+    return target.client()
+
+
+Make = Callable[..., str]
+
+
+@pytest.fixture
+def thing(api: Client) -> Make:
+    """Makes stuff with a new name for a user."""
+
+    def make(login: str = "susie", price: float = 1.0) -> str:
+        name = new_name()
+        api.post("/stuff", 201, login=login, json={"stuff": name, "price": price})
+        return name
+
+    return make
