@@ -64,7 +64,7 @@ class Email(str):
         try:
             if not isinstance(value, str):
                 raise EmailNotValidError("it must be a text")
-            address = validate_email(value, check_deliverability=False).normalized
+            address = validate_email(value, check_deliverability=False, strict=True).normalized
         except EmailNotValidError as e:
             raise fsa.ErrorResponse(f"email must be an address: {e}", 400) from None
         return super().__new__(cls, address)

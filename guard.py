@@ -4,6 +4,7 @@ A request that gets beyond here has well-formed parameters; what they may be, th
 say. A response from 400 up is `{"error": message}`, whoever raised it.
 """
 
+import functools
 import json
 import math
 import re
@@ -13,7 +14,7 @@ from typing import Any
 
 import flask
 import FlaskSimpleAuth as fsa
-from werkzeug.exceptions import BadRequest, HTTPException
+from werkzeug.exceptions import BadRequest, HTTPException, RequestEntityTooLarge
 from werkzeug.formparser import FormDataParser
 
 import acme
@@ -21,13 +22,16 @@ import acme
 MODES = ("prod", "dev", "debug", "debug1", "debug2", "debug3", "debug4")
 CREDENTIALS = {"username", "password", "current", "code"}
 MAX_DEPTH = 100  # levels of arrays and objects in JSON
+MAX_CONTAINERS = 100_000  # arrays and objects in JSON
+MAX_FIELDS = 1_000  # parameters in a query or a form
 
 
 def loads(text: str) -> Any:
-    """A value from its JSON text, as RFC 8259 has it (strict where Python's `json` is lenient).
+    """A value from its JSON text (RFC 8259), strict where Python's `json` is lenient.
 
-    Raises ValueError for what is malformed, ambiguous (a member twice) or beyond what every store
-    and every client can hold: NaN, infinities, lone surrogates, more than 100 levels.
+    Raises ValueError for what is malformed, ambiguous (a member twice), beyond what every store and
+    client can hold (NaN, infinities, lone surrogates), or takes too long to look through (more than
+    100 levels, more than 100,000 arrays and objects).
     """
     try:
         value = json.loads(
@@ -37,7 +41,7 @@ def loads(text: str) -> Any:
             json.dumps(value, ensure_ascii=False).encode()
         # a cheap sufficient test first, as most bodies have few brackets
         if text.count("[") + text.count("{") > MAX_DEPTH:
-            _check_depth(value)
+            _check_containers(value)
     except UnicodeEncodeError:
         raise ValueError("lone surrogate") from None
     except RecursionError:
@@ -62,32 +66,36 @@ def _float(text: str) -> float:
     return value
 
 
-def _check_depth(value: Any) -> None:
-    level = [value]
-    for _ in range(MAX_DEPTH + 1):
-        values = (v for v in level if isinstance(v, list | dict))
-        level = [v for c in values for v in (c.values() if isinstance(c, dict) else c)]
-        if not level:
-            return
-    raise RecursionError
+def _check_containers(value: Any) -> None:
+    """Level by level, refuse too many levels and too many arrays and objects in all."""
+    level, total = [value], 0
+    for _ in range(MAX_DEPTH):
+        inside = (c.values() if isinstance(c, dict) else c for c in level)
+        level = [v for values in inside for v in values if isinstance(v, (list, dict))]
+        total += len(level)
+        if total > MAX_CONTAINERS:
+            raise ValueError(f"more than {MAX_CONTAINERS} arrays and objects")
+    if level:
+        raise RecursionError
 
 
 class Request(flask.Request):
     """A request whose body is a JSON object, a form, or nothing."""
 
-    class json_module:  # noqa: N801 (Flask's name)
-        """What `request.json` is parsed with, here and in FlaskSimpleAuth."""
+    def get_json(self, *_args: bool, **_kwargs: bool) -> Any:
+        """The object, parsed once for all, FlaskSimpleAuth included; 400 if it is none."""
+        return self._json_object
 
-        @staticmethod
-        def loads(body: bytes) -> dict[str, Any]:
-            text = body.decode()
+    @functools.cached_property
+    def _json_object(self) -> dict[str, Any]:
+        try:
+            text = self.get_data().decode()
             value = loads(text) if text.strip() else {}
             if not isinstance(value, dict):
                 raise ValueError("it is something else")
-            return value
-
-    def on_json_loading_failure(self, e: ValueError | None) -> Any:
-        raise BadRequest(f"the body must be a JSON object in UTF-8: {e}")
+        except ValueError as e:
+            raise BadRequest(f"the body must be a JSON object in UTF-8: {e}") from None
+        return value
 
     def make_form_data_parser(self) -> FormDataParser:
         """A parser that complains of a broken form, rather than read it as an empty one."""
@@ -104,6 +112,9 @@ def check_request() -> None:
     if CREDENTIALS & request.args.keys():
         raise BadRequest("credentials do not belong in a URL: send them in the body or a header")
     _check_urlencoded(request.query_string)
+    most = request.max_content_length
+    if request.content_length is None and most and len(request.get_data()) >= most:
+        raise RequestEntityTooLarge  # Werkzeug cuts a chunked body off there, and says nothing
     if request.is_json:
         request.get_json()
     elif request.mimetype == "application/x-www-form-urlencoded":
@@ -118,7 +129,9 @@ def check_request() -> None:
 
 
 def _check_urlencoded(data: bytes) -> None:
-    """Refuse what is not UTF-8: Werkzeug would keep its `%FF` as text."""
+    """Refuse too many parameters, and what is not UTF-8: Werkzeug would keep its `%FF` as text."""
+    if data.count(b"&") >= MAX_FIELDS:
+        raise BadRequest(f"more than {MAX_FIELDS} parameters")
     try:
         urllib.parse.unquote_to_bytes(data).decode()
     except UnicodeDecodeError:

@@ -4,10 +4,12 @@ Makes the secrets on its first start, refuses what would not be safe, says in on
 the server, and runs until Ctrl-C or SIGTERM.
 """
 
+import gc
 import ipaddress
 import os
 import secrets
 import socket
+import ssl
 import sys
 from pathlib import Path
 
@@ -43,6 +45,20 @@ def integer(name: str, default: int, most: int) -> int:
     return int(text)
 
 
+def tls_files() -> tuple[Path, Path] | tuple[None, None]:
+    """The certificate `CERT` and its key `KEY`, both in PEM, if TLS is wanted."""
+    cert, key = os.environ.get("CERT"), os.environ.get("KEY")
+    if not cert and not key:
+        return None, None
+    if not cert or not key:
+        sys.exit("acme: TLS takes both CERT=, a certificate, and KEY=, its private key")
+    try:
+        ssl.create_default_context(ssl.Purpose.CLIENT_AUTH).load_cert_chain(cert, key)
+    except OSError as e:
+        sys.exit(f"acme: CERT={cert} KEY={key} cannot be used: {e.strerror}")
+    return Path(cert), Path(key)
+
+
 def check_address(host: str, port: int, tls: bool) -> None:
     """Exit if the address is unsafe, no address of this machine, or somebody listens there."""
     try:
@@ -70,22 +86,24 @@ def main() -> None:
     host = os.environ.get("HOST", "127.0.0.1").replace("localhost", "127.0.0.1")
     port = integer("PORT", 5000, 65535)
     workers = integer("WORKERS", 1, 64)
-    cert, key = (Path(p) if (p := os.environ.get(v)) else None for v in ("CERT", "KEY"))
-    check_address(host, port, tls=bool(cert and key))
+    cert, key = tls_files()
+    check_address(host, port, tls=bool(cert))
     if workers > 1:
         sys.exit("acme: WORKERS must be 1 in memory, or each would have data of its own")
 
     import app  # exits with a word on why if the configuration is wrong
 
     assert app.app  # the workers are forked with it
+    gc.freeze()  # what has been loaded is theirs for good: nothing to look through for garbage
     url = f"{'https' if cert else 'http'}://{f'[{host}]' if ':' in host else host}:{port}"
-    where = "the environment" if given else f"{ENV_FILE} (ACME_PASS)"
+    where, read = ("the environment", "") if given else (ENV_FILE, f". {ENV_FILE} && ")
     print(
-        f"Acme serves {url} from memory: what is stored ends with it\n"
-        f"  sign in as  acme, the administrator\n"
-        f"  password    in {where}\n"
-        f'  try         . {ENV_FILE} && curl -u "acme:$ACME_PASS" {url}/hello-me\n'
-        f"  stop        Ctrl-C",
+        f"Acme serves {url} from memory: what is stored ends with it",
+        "  sign in as  acme, the administrator",
+        f"  password    ACME_PASS in {where}",
+        f'  try         {read}curl -u "acme:$ACME_PASS" {url}/hello-me',
+        "  stop        Ctrl-C",
+        sep="\n",
         flush=True,
     )
     Server(

@@ -14,11 +14,14 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
+import time
 import urllib.parse
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import hypothesis
 import pytest
 from FlaskTester import Authenticator, Client, FlaskClient, RequestClient
 
@@ -26,7 +29,13 @@ import test as tutorial
 
 ROOT = Path(__file__).parent.parent
 TARGETS = ["memory", "memory-http"]
+LIVE = [target for target in TARGETS if target.endswith("-http")]
 PASSWORD = "Some-Pass-1"
+SECRET = "0123456789abcdef" * 2
+
+# the same examples each time, and however slow the machine is
+hypothesis.settings.register_profile("acme", derandomize=True, deadline=None)
+hypothesis.settings.load_profile("acme")
 
 _numbers = itertools.count()
 
@@ -91,11 +100,13 @@ def serving(*command: str, ready: str, cwd: Path = ROOT, **environ: str) -> Iter
 
 
 def wait_for(port: int) -> None:
-    """Until somebody listens: the kernel queues connections from then on."""
-    for _ in range(10_000):
+    """Until somebody listens on a port, at most 20 seconds."""
+    end = time.monotonic() + 20
+    while time.monotonic() < end:
         with socket.socket() as probe:
             if probe.connect_ex(("127.0.0.1", port)) == 0:
                 return
+        threading.Event().wait(0.01)
     pytest.fail(f"nobody listens on port {port}")
 
 
@@ -103,7 +114,7 @@ def wait_for(port: int) -> None:
 def granian(**environ: str) -> Iterator[str]:
     """Acme as `make run` serves it; yields the URL."""
     port = free_port()
-    secret = {"ACME_TOKEN_SECRET": "s" * 32, "ACME_MODE": "prod"}
+    secret = {"ACME_TOKEN_SECRET": SECRET, "ACME_MODE": "prod"}
     environ = secret | environ | {"PORT": str(port)}
     with serving(sys.executable, "serve.py", ready="Ctrl-C", **environ):
         wait_for(port)
@@ -150,6 +161,10 @@ class Target:
             self.people[login] = res.json["token"]
         return login
 
+    def bearer(self, login: str) -> dict[str, str]:
+        """The header that shows who sends a request."""
+        return {"Authorization": f"Bearer {self.people[self.person(login)]}"}
+
     def send(
         self,
         method: str,
@@ -164,7 +179,7 @@ class Target:
         if kind is not None:
             headers["Content-Type"] = kind
         if who:
-            headers["Authorization"] = f"Bearer {self.people[self.person(who)]}"
+            headers |= self.bearer(who)
         body = body.encode() if isinstance(body, str) else body
         if self.url is None:
             with tutorial.app.test_client() as client:

@@ -1,0 +1,155 @@
+"""Who gets in: basic, parameters and tokens, and what those learn who do not."""
+
+import base64
+import os
+import time
+
+import jwt
+import pytest
+
+from tests.conftest import SECRET
+
+JSON = "application/json"
+FORM = "application/x-www-form-urlencoded"
+
+
+def basic(text):
+    text = text if isinstance(text, bytes) else text.encode()
+    return {"Authorization": f"Basic {base64.b64encode(text).decode()}"}
+
+
+def bearer(token):
+    return {"Authorization": f"Bearer {token}"}
+
+
+def forged(secret=SECRET, algorithm="HS256", **claims):
+    """A token like ours, but for what is given (None leaves a claim out)."""
+    claims = {"sub": "acme", "aud": "acme", "exp": int(time.time()) + 600} | claims
+    claims = {name: claim for name, claim in claims.items() if claim is not None}
+    return jwt.encode(claims, secret, algorithm=algorithm)
+
+
+PASS = os.environ["ACME_PASS"]
+
+WRONG_PASSWORDS = [
+    basic("acme:wrong"),
+    basic("nobody:wrong"),
+    basic(f"nobody:{PASS}"),
+    basic(f"ACME:{PASS}"),
+    basic(f"acme:{PASS} "),
+    basic("acme:"),
+    basic("acme"),
+    basic(":"),
+    basic(""),
+    basic(b"\xff\xfe:\xff"),
+    basic(b"acme:\0"),
+    basic("acme:" + "x" * 4000),
+    {"Authorization": "Basic"},
+    {"Authorization": "basic ???"},
+]
+
+
+@pytest.mark.parametrize("headers", WRONG_PASSWORDS, ids=lambda h: h["Authorization"][:30])
+def test_wrong_basic(target, headers):
+    """Whatever is wrong with it, the answer is the same, to the letter."""
+    res = target.send("GET", "/hello-me", headers=headers)
+    assert res.status == 401
+    assert res.error == "invalid username or password"
+    assert res.headers["WWW-Authenticate"] == 'Basic realm="acme", Bearer realm="acme"'
+
+
+@pytest.mark.parametrize(
+    ("params", "status"),
+    [
+        ({"username": "acme", "password": PASS}, 201),
+        ({"username": "acme", "password": "wrong"}, 401),
+        ({"username": "nobody", "password": "wrong"}, 401),
+        ({"username": "acme", "password": "x" * 100_000}, 401),
+        ({"username": "acme", "password": "\0"}, 401),
+        ({"username": "acme", "password": ""}, 401),
+        ({"username": "", "password": ""}, 401),
+        ({"username": "acme"}, 401),
+        ({"password": PASS}, 401),
+        ({}, 401),
+        ({"username": "acme", "password": [PASS]}, 400),
+        ({"username": ["acme"], "password": PASS}, 400),
+        ({"username": 5, "password": 5}, 400),
+        ({"username": {}, "password": {}}, 400),
+        ({"username": True, "password": False}, 400),
+    ],
+)
+def test_param(target, params, status):
+    """Username and password in JSON; neither is ever repeated in an error."""
+    res = target.send_json("POST", "/token", params)
+    assert res.status == status
+    if status == 201:
+        assert res.headers["Location"]
+        assert target.send("GET", "/hello-me", headers=bearer(res.json["token"])).status == 200
+    else:
+        assert "acme" not in res.error
+        assert PASS not in res.error
+
+
+@pytest.mark.parametrize(
+    ("token", "status"),
+    [
+        (forged(), 200),
+        (forged(sub="nobody"), 401),
+        (forged(sub=None), 401),
+        (forged(sub=""), 401),
+        (forged(aud="acme-otp"), 401),
+        (forged(aud=None), 401),
+        (forged(exp=int(time.time()) - 1), 401),
+        (forged(exp=None), 401),
+        (forged(secret="x" * 32), 401),
+        (forged(secret=SECRET * 2, algorithm="HS512"), 401),
+        (forged(secret=None, algorithm="none"), 401),
+        (forged().rpartition(".")[0] + ".", 401),
+        ("x.y.z", 401),
+        ("x", 401),
+        ("", 401),
+        ("x" * 8000, 401),
+    ],
+)
+@pytest.mark.parametrize("target", ["memory-http"], indirect=True)
+def test_tokens(target, token, status):
+    """Only a token that we signed, that lives, and whose user is there; none is echoed."""
+    res = target.send("GET", "/hello-me", headers=bearer(token))
+    assert res.status == status, res
+    assert status == 200 or res.error == "invalid token: get a new one at /token"
+
+
+# method, path, scheme, status
+@pytest.mark.parametrize(
+    ("method", "path", "scheme", "status"),
+    [
+        ("GET", "/token", "basic", 200),
+        ("GET", "/token", "param", 200),
+        ("GET", "/token", "bearer", 401),
+        ("POST", "/token", "basic", 401),
+        ("POST", "/token", "param", 201),
+        ("POST", "/token", "bearer", 401),
+        ("GET", "/hello-me", "basic", 200),
+        ("GET", "/hello-me", "param", 200),
+        ("GET", "/hello-me", "bearer", 200),
+        ("GET", "/stuff", "basic", 200),
+        ("GET", "/stuff", "param", 200),
+        ("GET", "/stuff", "bearer", 200),
+    ],
+)
+def test_schemes(api, method, path, scheme, status):
+    """Which scheme opens which route."""
+    api.request(method, path, status, login="acme", auth=scheme)
+
+
+def test_case_of_schemes(target):
+    """The name of a scheme is case-insensitive (RFC 9110)."""
+    token = target.bearer("susie")["Authorization"].split()[1]
+    for scheme in "bearer", "BEARER":
+        headers = {"Authorization": f"{scheme} {token}"}
+        assert target.send("GET", "/hello-me", headers=headers).status == 200
+
+
+def test_open_routes_ask_nobody(target):
+    """Credentials are neither needed nor looked at where everybody may enter."""
+    assert target.send("GET", "/hello", headers=basic("acme:wrong")).status == 200

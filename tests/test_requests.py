@@ -1,0 +1,199 @@
+"""Malformed requests get 400, or what HTTP has for the case, as JSON, whatever is wrong."""
+
+import http.client
+import json
+import urllib.parse
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from test import app
+from tests.conftest import LIVE
+
+FORM = "application/x-www-form-urlencoded"
+JSON = "application/json"
+MIB = 2**20
+
+
+def nested(levels: int) -> str:
+    return '{"p":' + "[" * (levels - 1) + "]" * (levels - 1) + "}"
+
+
+# method, path, content type, body, status, what the message must contain
+@pytest.mark.parametrize(
+    ("method", "path", "kind", "body", "status", "word"),
+    [
+        # bodies in JSON
+        ("POST", "/stuff", JSON, "{", 400, "JSON"),
+        ("POST", "/stuff", JSON, "null", 400, "object"),
+        ("POST", "/stuff", JSON, "5", 400, "object"),
+        ("POST", "/stuff", JSON, '"x"', 400, "object"),
+        ("POST", "/stuff", JSON, "[]", 400, "object"),
+        ("POST", "/stuff", JSON, "[1,2]", 400, "object"),
+        ("POST", "/stuff", JSON, "", 400, "missing"),
+        ("POST", "/stuff", JSON, '{"stuff":"a","stuff":"b","price":1}', 400, "twice"),
+        ("POST", "/stuff", JSON, b'{"stuff":"\xff","price":1}', 400, "UTF-8"),
+        ("POST", "/stuff", JSON, '{"stuff":"a"}'.encode("utf-16"), 400, "UTF-8"),
+        ("POST", "/stuff", JSON, r'{"stuff":"\ud800","price":1}', 400, "surrogate"),
+        ("POST", "/stuff", JSON, '{"stuff":"a","price":NaN}', 400, "NaN"),
+        ("POST", "/stuff", JSON, '{"stuff":"a","price":-Infinity}', 400, "Infinity"),
+        ("POST", "/stuff", JSON, '{"stuff":"a","price":1e999}', 400, "too large"),
+        ("POST", "/stuff", JSON, '{"stuff":"a","price":' + "1" * 5000 + "}", 400, "digits"),
+        ("GET", "/len", JSON, nested(101), 400, "levels"),
+        ("GET", "/len", JSON, nested(1000), 400, "levels"),
+        ("GET", "/len", JSON, nested(100_000), 400, "levels"),
+        ("GET", "/len", JSON, '{"p":[' + "[0]," * 110_000 + "0]}", 400, "100000 arrays"),
+        ("GET", "/hello", JSON, "{", 400, "JSON"),
+        ("GET", "/hello", "application/vnd.acme+json", "[]", 400, "object"),
+        # bodies in forms, and in what is none
+        ("POST", "/stuff", FORM, "stuff=%FF&price=1", 400, "UTF-8"),
+        ("POST", "/stuff", FORM, b"stuff=\xff&price=1", 400, "UTF-8"),
+        ("POST", "/stuff", "multipart/form-data", "stuff", 400, "malformed"),
+        ("POST", "/stuff", "multipart/form-data; boundary=x", "--y\r\n", 400, "malformed"),
+        ("POST", "/stuff", "text/plain", '{"stuff":"a","price":1}', 400, "Content-Type"),
+        ("POST", "/stuff", None, '{"stuff":"a","price":1}', 400, "Content-Type"),
+        # parameters
+        ("POST", "/stuff", JSON, '{"stuff":"a"}', 400, '"price" is missing'),
+        ("POST", "/stuff", JSON, '{"stuff":"a","price":1,"<b>":2}', 400, "<b>"),
+        ("POST", "/primes", FORM, "li=7&" * 1000 + "li=7", 400, "1000 parameters"),
+        ("GET", "/hello?x=1", None, "", 400, "unexpected"),
+        ("GET", "/hello?%3Cscript%3E=1", None, "", 400, "unexpected"),
+        ("GET", "/stuff?after=%FF", None, "", 400, "UTF-8"),
+        ("GET", "/stuff?limit=0", None, "", 400, "from 1 to 1000"),
+        ("GET", "/stuff?limit=x", None, "", 400, "from 1 to 1000"),
+        ("GET", "/stuff?after=", None, "", 400, "printable"),
+        ("GET", "/hello-me?username=acme", None, "", 400, "URL"),
+        ("GET", "/hello-me?password=x", None, "", 400, "URL"),
+        ("GET", "/hello?code=x", None, "", 400, "URL"),
+        ("PATCH", "/stuff/x?current=x", None, "", 400, "URL"),
+        # addresses and methods
+        ("GET", "/", None, "", 404, "not found"),
+        ("GET", "/nothing/%3Cb%3E", None, "", 404, "not found"),
+        ("GET", "/stuff//x", None, "", 404, "not found"),
+        ("GET", "/hello/", None, "", 404, "not found"),
+        ("GET", "/stuff/a/b", None, "", 404, "not found"),
+        ("GET", "/static/app.py", None, "", 404, "not found"),
+        ("GET", "/stuff/%F0%9F%90%9E", None, "", 404, "no such stuff"),
+        ("GET", "/stuff/a%0D%0AX-Bad:%201", None, "", 404, "no such stuff"),
+        ("GET", "/stuff/%FF%00", None, "", 404, "no such stuff"),
+        ("GET", "/stuff/" + "x" * 4000, None, "", 404, "no such stuff"),
+        ("PUT", "/stuff", None, "", 405, "not allowed"),
+        ("DELETE", "/hello", None, "", 405, "not allowed"),
+        ("BREW", "/hello", None, "", 405, "not allowed"),
+        # sizes
+        ("POST", "/stuff", JSON, '{"stuff":"' + "x" * MIB + '"}', 413, "capacity"),
+        ("POST", "/stuff", FORM, "stuff=" + "x" * MIB, 413, "capacity"),
+        ("GET", "/len", JSON, '{"p":"' + "x" * (MIB - 8) + '"}', 200, None),
+        ("POST", "/len", FORM, "p=%22" + "x" * (MIB - 8) + "%22", 200, None),
+    ],
+)
+def test_malformed(target, method, path, kind, body, status, word):
+    """Each gets its status, and one that is refused says why."""
+    res = target.send(method, path, body, kind, who="susie")
+    assert res.status == status, res
+    if word:
+        assert word in res.error
+
+
+def test_allow(target):
+    """405 says what is allowed (RFC 9110)."""
+    allowed = target.send("PUT", "/stuff").headers["Allow"].split(", ")
+    assert sorted(allowed) == ["GET", "HEAD", "OPTIONS", "POST"]
+
+
+def test_options_and_head(target):
+    """What Flask answers by itself goes through the guard as well."""
+    res = target.send("OPTIONS", "/stuff")
+    assert (res.status, res.body) == (200, b"")
+    assert "PATCH" in target.send("OPTIONS", "/stuff/x").headers["Allow"]
+    assert target.send("HEAD", "/hello").status == 200
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "value", "status"),
+    [
+        ("GET", "/hello", {}, 200),
+        ("GET", "/hello-me", {}, 200),
+        ("GET", "/stuff", {}, 200),
+        ("POST", "/stuff", {"stuff": "</script><b>", "price": 1}, 400),
+        ("GET", "/days", {"who": {"name": "<b>", "born": "2000-01-01"}}, 200),
+        ("GET", "/primes", {"li": [2, 4]}, 200),
+        ("GET", "/len", {"p": "<b>"}, 200),
+    ],
+)
+def test_everything_is_json(target, method, path, value, status):
+    """Never `text/html`, whatever the user's text is."""
+    res = target.send_json(method, path, value, who="susie")
+    assert res.status == status
+    assert res.headers["Content-Type"] == "application/json"
+    assert res.headers["Application"] == "Acme"
+    json.loads(res.body)
+
+
+def test_text_of_a_route_is_no_html():
+    """A fork whose route returns a text does not serve it as HTML."""
+    with app.test_request_context():
+        assert app.make_response("<script>").content_type == "text/plain"
+
+
+def test_empty_json_body(target):
+    """What some clients send with GET: a content type, and nothing behind it."""
+    assert target.send("GET", "/hello", "", JSON).status == 200
+
+
+@pytest.mark.parametrize("target", LIVE, indirect=True)
+@pytest.mark.parametrize("kind", [JSON, FORM, "multipart/form-data; boundary=x"])
+@pytest.mark.parametrize(
+    ("size", "status"), [(9, 400), (MIB // 2, 400), (MIB, 413), (2 * MIB, 413)]
+)
+def test_chunked(target, kind, size, status):
+    """A body without Content-Length is read, and not cut off where it is too large."""
+    connection = http.client.HTTPConnection(target.url.removeprefix("http://"), timeout=20)
+    chunks = iter([b"x" * 65536] * (size // 65536) + [b"x" * (size % 65536)])
+    connection.request("POST", "/stuff", chunks, {"Content-Type": kind} | target.bearer("susie"))
+    assert connection.getresponse().status == status
+    connection.close()
+
+
+def test_no_dev_headers_break(monkeypatch):
+    """In `dev` mode the path is shown in a header, whatever it is (in process nobody notices)."""
+    monkeypatch.setattr(app._fsa, "_mode", 2)
+    with app.test_client() as client:
+        for path in "/é", "/🍺", "/a\r\nb", "/%FF", "/%00":
+            res = client.get(path)
+            assert res.status_code == 404
+            assert all(str(v).isascii() for v in res.headers.values())
+
+
+RUBBISH = st.one_of(
+    st.binary(max_size=60),
+    st.text(st.characters(codec="utf-8"), max_size=30).map(str.encode),
+    st.recursive(
+        st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),
+        lambda v: st.lists(v, max_size=3) | st.dictionaries(st.text(max_size=5), v, max_size=3),
+    ).map(lambda v: json.dumps(v).encode()),
+)
+SEGMENTS = ["hello", "hello-me", "stuff", "token", "user", "days", "primes", "len", "acme", ".."]
+
+
+@settings(max_examples=300, suppress_health_check=[HealthCheck.too_slow])
+@given(
+    method=st.sampled_from(["GET", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "HEAD", "FOO"]),
+    path=st.lists(st.sampled_from(SEGMENTS) | st.text(max_size=5), max_size=3).map("/".join),
+    query=st.binary(max_size=20).map(lambda b: b.decode("latin-1")),
+    kind=st.sampled_from([JSON, FORM, "multipart/form-data; boundary=x", "text/plain", "", "é"]),
+    body=RUBBISH,
+    authorization=st.sampled_from(["", "Basic", "Basic é", "Basic YTpi", "Bearer", "Bearer x.y.z"]),
+)
+def test_rubbish(method, path, query, kind, body, authorization):
+    """Whatever comes in, no 5xx, and JSON from 400 up."""
+    with app.test_client() as client:
+        res = client.open(
+            path=f"/{urllib.parse.quote(path.strip('/'))}?{urllib.parse.quote(query, safe='%&=')}",
+            method=method,
+            data=body,
+            headers={"Content-Type": kind, "Authorization": authorization},
+        )
+    assert res.status_code < 500
+    assert res.status_code < 400 or method == "HEAD" or list(res.json) == ["error"]

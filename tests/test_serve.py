@@ -1,0 +1,199 @@
+"""Starting and stopping: the configuration, `make run`, its secrets, its refusals."""
+
+import datetime
+import ipaddress
+import os
+import shutil
+import signal
+import socket
+import ssl
+import stat
+import subprocess
+import sys
+import urllib.request
+
+import dotenv
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+
+from tests.conftest import ROOT, free_port, serving, wait_for
+
+
+def run(*command, cwd=ROOT, **environ):
+    """Run a command that is expected to end by itself; None takes a variable away."""
+    env = os.environ | {"PORT": str(free_port())} | environ
+    env = {name: value for name, value in env.items() if value is not None}
+    return subprocess.run(command, cwd=cwd, env=env, capture_output=True, text=True, timeout=60)
+
+
+FLASK = (sys.executable, "-m", "flask", "--app", "./app.py", "run")
+SERVE = (sys.executable, "serve.py")
+
+
+@pytest.mark.parametrize(
+    ("command", "environ", "words"),
+    [
+        (FLASK, {"ACME_PASS": None}, ["ACME_PASS", "not set", "digit"]),
+        (FLASK, {"ACME_PASS": "Abc1"}, ["ACME_PASS", "too short"]),
+        (FLASK, {"ACME_PASS": "AcmePass"}, ["ACME_PASS", "[0-9]", "digit"]),
+        (FLASK, {"ACME_PASS": "Aa0" * 100}, ["ACME_PASS", "256"]),
+        (FLASK, {"ACME_TOKEN_SECRET": ""}, ["ACME_TOKEN_SECRET", "32"]),
+        (FLASK, {"ACME_TOKEN_SECRET": "x" * 31}, ["ACME_TOKEN_SECRET", "32"]),
+        (FLASK, {"ACME_MODE": "fast"}, ["ACME_MODE=fast", "prod"]),
+        (FLASK, {"ACME_DATABASE": "oracle://x"}, ["ACME_DATABASE=oracle://x", "memory:"]),
+        (FLASK, {"ACME_AUTH": "none"}, ["ACME_AUTH=none", "token"]),
+        (FLASK, {"ACME_CONFIG": "nowhere.conf"}, ["nowhere.conf"]),
+        (SERVE, {"ACME_PASS": "AcmePass", "ACME_TOKEN_SECRET": "x" * 32}, ["ACME_PASS"]),
+        (SERVE, {"HOST": "0.0.0.0"}, ["HOST=0.0.0.0", "TLS"]),
+        (SERVE, {"HOST": "example"}, ["HOST=example", "IP address"]),
+        (SERVE, {"HOST": "127.0.0.1", "PORT": "http"}, ["PORT=http"]),
+        (SERVE, {"PORT": "65536"}, ["PORT=65536"]),
+        (SERVE, {"WORKERS": "0"}, ["WORKERS=0"]),
+        (SERVE, {"WORKERS": "2"}, ["WORKERS", "memory"]),
+        (SERVE, {"CERT": "nowhere.pem"}, ["CERT", "KEY"]),
+        (SERVE, {"CERT": "nowhere.pem", "KEY": "nowhere.pem"}, ["nowhere.pem", "No such file"]),
+    ],
+)
+def test_refusals(tmp_path, command, environ, words):
+    """A configuration that is wrong: one clear line on standard error, status 1, no traceback."""
+    shutil.copytree(ROOT, tmp_path, dirs_exist_ok=True, ignore=shutil.ignore_patterns(".*"))
+    res = run(*command, cwd=tmp_path, **environ)
+    assert (res.returncode, res.stdout) == (1, "")
+    assert len(res.stderr.splitlines()) == 1
+    assert res.stderr.startswith("acme: ")
+    for word in words:
+        assert word in res.stderr
+
+
+def test_auth_token():
+    """`ACME_AUTH=token`: passwords open nothing but the token routes, open routes stay open."""
+    code = """if True:
+        from app import app
+        from test import ACME_BASIC
+        client = app.test_client()
+        token = client.get("/token", headers=ACME_BASIC).json["token"]
+        for path in "/hello", "/hello-me", "/stuff", "/token":
+            statuses = [
+                client.get(path, headers=headers).status_code
+                for headers in ({}, ACME_BASIC, {"Authorization": "Bearer " + token})
+            ]
+            print(path, *statuses)
+    """
+    res = run(sys.executable, "-c", code, ACME_AUTH="token")
+    assert res.stdout.splitlines() == [
+        "/hello 200 200 200",
+        "/hello-me 401 401 200",
+        "/stuff 401 401 200",
+        "/token 401 200 401",
+    ], res.stderr
+
+
+@pytest.fixture
+def place(tmp_path, monkeypatch):
+    """A copy of the application, as on a new machine: without secrets."""
+    monkeypatch.delenv("ACME_PASS")
+    shutil.copytree(ROOT, tmp_path, dirs_exist_ok=True, ignore=shutil.ignore_patterns(".*"))
+    return tmp_path
+
+
+def get(url, password, context=None):
+    manager = urllib.request.HTTPPasswordMgrWithDefaultRealm()
+    manager.add_password(None, url, "acme", password)
+    opener = urllib.request.build_opener(
+        urllib.request.HTTPBasicAuthHandler(manager), urllib.request.HTTPSHandler(context=context)
+    )
+    with opener.open(f"{url}/hello-me", timeout=20) as answer:
+        return answer.read()
+
+
+def test_first_start(place):
+    """`.env` is made with mode 600, its password lets in, and it is kept; the screen says so."""
+    port = free_port()
+    for _ in range(2):
+        with serving(*SERVE, ready="Ctrl-C", cwd=place, PORT=str(port)) as said:
+            env = dotenv.dotenv_values(place / ".env")
+            wait_for(port)
+            assert b"acme" in get(f"http://127.0.0.1:{port}", env["ACME_PASS"])
+            assert dotenv.dotenv_values(place / ".env") == env
+    assert stat.S_IMODE((place / ".env").stat().st_mode) == 0o600
+    assert set(env) == {"ACME_PASS", "ACME_TOKEN_SECRET"}
+    assert f"http://127.0.0.1:{port}" in said
+    assert str(place / ".env") in said
+    assert not any(secret in said for secret in env.values())
+
+
+def test_environment_wins(place):
+    """A secret of the environment beats that of `.env`, and is not written there."""
+    (place / ".env").write_text("ACME_PASS=From-File-1\n")
+    port = free_port()
+    environ = {"PORT": str(port), "ACME_PASS": "From-Environ-1"}
+    with serving(*SERVE, ready="Ctrl-C", cwd=place, **environ) as said:
+        wait_for(port)
+        assert b"acme" in get(f"http://127.0.0.1:{port}", "From-Environ-1")
+    assert "From-Environ-1" not in (place / ".env").read_text()
+    assert "in the environment" in said
+
+
+@pytest.mark.parametrize("ending", [signal.SIGINT, signal.SIGTERM])
+def test_ending(place, ending):
+    """Ctrl-C and SIGTERM end it in silence, with status 0, and the port is free again."""
+    port = free_port()
+    process = subprocess.Popen(
+        SERVE,
+        cwd=place,
+        env=os.environ | {"PORT": str(port)},
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        start_new_session=True,
+    )
+    wait_for(port)
+    # what a terminal sends goes to all of the group
+    (os.killpg if ending == signal.SIGINT else os.kill)(process.pid, ending)
+    assert process.communicate(timeout=20)[1] == b""
+    assert process.returncode == 0
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        probe.bind(("127.0.0.1", port))
+
+
+def test_port_in_use(place):
+    """Somebody listens there already: one line, and what to do."""
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", 0))
+        other.listen()
+        res = run(*SERVE, cwd=place, PORT=str(other.getsockname()[1]))
+    assert (res.returncode, len(res.stderr.splitlines())) == (1, 1)
+    assert "PORT=" in res.stderr
+
+
+def test_tls(place):
+    """With CERT and KEY it speaks TLS."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "acme")])
+    now = datetime.datetime.now(datetime.UTC)
+    address = x509.IPAddress(ipaddress.ip_address("127.0.0.1"))
+    cert = (
+        x509.CertificateBuilder(name, name, key.public_key(), x509.random_serial_number())
+        .not_valid_before(now)
+        .not_valid_after(now + datetime.timedelta(days=1))
+        .add_extension(x509.SubjectAlternativeName([address]), critical=False)
+        .sign(key, hashes.SHA256())
+        .public_bytes(serialization.Encoding.PEM)
+    )
+    (place / "cert.pem").write_bytes(cert)
+    (place / "key.pem").write_bytes(
+        key.private_bytes(
+            serialization.Encoding.PEM,
+            serialization.PrivateFormat.PKCS8,
+            serialization.NoEncryption(),
+        )
+    )
+    port = free_port()
+    environ = {"PORT": str(port), "CERT": "cert.pem", "KEY": "key.pem"}
+    with serving(*SERVE, ready="Ctrl-C", cwd=place, ACME_PASS="Acme-Pass-1", **environ) as said:
+        wait_for(port)
+        context = ssl.create_default_context(cafile=place / "cert.pem")
+        assert b"acme" in get(f"https://127.0.0.1:{port}", "Acme-Pass-1", context)
+        assert f"https://127.0.0.1:{port}" in said

@@ -1,0 +1,169 @@
+"""Stuff: who may do what with it, pages, and what happens at the same time."""
+
+import re
+import urllib.parse
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+from tests.conftest import PASSWORD, new_name
+
+
+# who calls (None is nobody), method, on susie's stuff, status, what the answer contains
+@pytest.mark.parametrize(
+    ("who", "method", "value", "status", "word"),
+    [
+        ("susie", "GET", {}, 200, '"owner":"susie"'),
+        ("susie", "PATCH", {"price": 2}, 200, '"price":2.0'),
+        ("susie", "DELETE", {}, 204, ""),
+        ("calvin", "GET", {}, 403, "somebody else"),
+        ("calvin", "PATCH", {"price": 2}, 403, "somebody else"),
+        ("calvin", "DELETE", {}, 403, "somebody else"),
+        ("acme", "GET", {}, 403, "somebody else"),
+        ("acme", "PATCH", {"price": 2}, 403, "somebody else"),
+        ("acme", "DELETE", {}, 403, "somebody else"),
+        (None, "GET", {}, 401, "missing"),
+        (None, "PATCH", {"price": 2}, 401, "missing"),
+        (None, "DELETE", {}, 401, "missing"),
+        ("susie", "PATCH", {}, 400, "missing"),
+        ("susie", "PATCH", {"price": -2}, 400, "finite"),
+        ("susie", "PATCH", {"price": 2, "owner": "calvin"}, 400, "unexpected"),
+        ("susie", "GET", {"sid": "x"}, 400, "sid"),
+        # the body is looked at first, so that nothing is learnt about others' stuff from its errors
+        ("calvin", "PATCH", {"price": -2}, 400, "finite"),
+    ],
+)
+def test_one(target, thing, who, method, value, status, word):
+    """Only the owner gets in; and a request that is refused has changed nothing."""
+    path = f"/stuff/{thing('susie', 1)}"
+    res = target.send_json(method, path, value, who=who)
+    assert res.status == status, res
+    assert word in (res.error if status >= 400 else res.body.decode())
+    if status >= 400:
+        assert target.send("GET", path, who="susie").json["price"] == 1.0
+    if status == 204:
+        assert target.send("GET", path, who="susie").status == 404
+
+
+@pytest.mark.parametrize(
+    ("method", "value"), [("GET", {}), ("PATCH", {"price": 2}), ("DELETE", {})]
+)
+def test_nothing_there(target, method, value):
+    """404 for whoever is signed in, 401 for who is not."""
+    path = f"/stuff/{new_name()}"
+    assert target.send_json(method, path, value, who="susie").status == 404
+    assert target.send_json(method, path, value).status == 401
+
+
+@pytest.mark.parametrize("name", ["a b", "100%", "é?&=#+;", "<b>", "🍺", "\\", "'\"--"])
+def test_location(target, name):
+    """201 says where the new thing is, whatever it is called (RFC 9110)."""
+    name = f"{name}-{new_name()}"
+    res = target.send_json("POST", "/stuff", {"stuff": name, "price": 1}, who="susie")
+    assert (res.status, res.json) == (201, {"msg": f"stuff added: {name}"})
+    location = res.headers["Location"]
+    assert location.startswith("/stuff/")
+    assert target.send("GET", location, who="susie").json["stuff"] == name
+
+
+def test_permissions_are_live(api, thing):
+    """What is taken over or given up counts from the next request on: nothing is cached."""
+    name = thing("susie")
+    api.get(f"/stuff/{name}", 403, login="calvin")
+    api.delete(f"/stuff/{name}", 204, login="susie")
+    api.get(f"/stuff/{name}", 404, login="calvin")
+    api.post("/stuff", 201, login="calvin", json={"stuff": name, "price": 1})
+    api.get(f"/stuff/{name}", 200, login="calvin")
+    api.patch(f"/stuff/{name}", 403, login="susie", json={"price": 2})
+    api.delete(f"/stuff/{name}", 403, login="susie")
+
+
+def test_pages(target):
+    """Pages in the order of names, each with a link to the next one, none twice, none lost."""
+    who = target.person(new_name("u"))
+    # in an order that is neither theirs nor its reverse; "null" is a name like others
+    prefix = new_name()
+    names = [f"{prefix}{n}" for n in ("b", "a", "B", "null", "é", "a1", "10", "9", "🍺", " x")]
+    for name in names:
+        assert target.send_json("POST", "/stuff", {"stuff": name, "price": 1}, who).status == 201
+    everything = [[name, 1.0] for name in sorted(names)]
+    res = target.send("GET", "/stuff", who=who)
+    assert res.json == everything
+    assert "Link" not in res.headers
+    for limit in 1, 3, 5, 10, 11:
+        path, found = f"/stuff?limit={limit}", []
+        while path:
+            res = target.send("GET", path, who=who)
+            assert len(res.json) <= limit
+            found += res.json
+            link = re.fullmatch(r'<([^>]*)>; rel="next"', res.headers.get("Link", ""))
+            assert bool(link) == (len(res.json) == limit)
+            path = link[1] if link else ""
+        assert found == everything
+
+
+def test_after(target):
+    """`after` may name what is not there, and excludes what it names."""
+    who = target.person(new_name("u"))
+    prefix = new_name()
+    for n in "bd":
+        target.send_json("POST", "/stuff", {"stuff": prefix + n, "price": 1}, who)
+    for after, found in [("a", "bd"), ("b", "d"), ("c", "d"), ("d", ""), ("e", "")]:
+        query = urllib.parse.urlencode({"after": prefix + after})
+        res = target.send("GET", f"/stuff?{query}", who=who)
+        assert [name for name, _ in res.json] == [prefix + n for n in found]
+
+
+def test_a_thousand(target):
+    """Without `limit`, a page is full at 1,000."""
+    who = target.person(new_name("u"))
+    prefix = new_name()
+
+    def add(n):
+        return target.send_json("POST", "/stuff", {"stuff": f"{prefix}-{n:04}", "price": n}, who)
+
+    for n in range(1001):
+        assert add(n).status == 201
+    res = target.send("GET", "/stuff", who=who)
+    assert len(res.json) == 1000
+    assert f"after={prefix}-0999" in res.headers["Link"]
+    assert target.send("GET", f"/stuff?after={prefix}-0999", who=who).json == [
+        [f"{prefix}-1000", 1000.0]
+    ]
+
+
+def test_one_name_at_the_same_time(target):
+    """Of eight simultaneous POST of one name exactly one gets 201, on every round."""
+    owners = [target.person(login) for login in ("susie", "calvin")] * 4
+
+    def add(who):
+        return target.send_json("POST", "/stuff", {"stuff": name, "price": 1}, who).status
+
+    with ThreadPoolExecutor(len(owners)) as pool:
+        for _ in range(20):
+            name = new_name()
+            assert sorted(pool.map(add, owners)) == [201] + [409] * 7
+
+
+def test_users_in_common(target, api):
+    """POST /user: for administrators only, under every scheme; taken names are 409."""
+    login, email = new_name("u"), "some@acme.org"
+    new = {"login": login, "password": PASSWORD, "email": email}
+    api.post("/user", 401, json=dict(new))
+    api.post("/user", 403, login="susie", json=dict(new))
+    res = api.post("/user", 201, login="acme", auth="bearer", json=dict(new))
+    assert res.headers["Location"] == f"/user/{login}"
+    assert res.json == {"msg": f"user added: {login}"}
+    api.post("/user", 409, login="acme", auth="bearer", json=dict(new))
+    api.setPass(login, PASSWORD)
+    api.get("/hello-me", 200, login=login, auth="basic")
+    # basic, as a form
+    res = api.post("/user", 201, login="acme", auth="basic", data=new | {"login": new_name("u")})
+    # param, where the password is the caller's and the new user's as well
+    login = new_name("u")
+    api.setToken("acme", None)
+    admin = target.client()._auth._passes["acme"]
+    new = {"login": login, "email": email, "username": "acme", "password": admin}
+    api.post("/user", 201, json=new)
+    api.setPass(login, admin)
+    api.get("/hello-me", 200, login=login, auth="basic")
