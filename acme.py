@@ -230,9 +230,10 @@ class AcmeData:
 
     def get_stuff(self, stuff: str) -> tuple[str, float]:
         """The owner and the price of some stuff; 404 if there is none of that name."""
-        if stuff not in self.stuff:
+        found = self.stuff.get(stuff)
+        if not found:
             raise fsa.ErrorResponse(f"no such stuff: {stuff}", 404)
-        return self.stuff[stuff]
+        return found
 
     def get_user_stuff(
         self, login: str, limit: int = MAX_PAGE, after: str | None = None

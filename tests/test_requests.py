@@ -1,5 +1,6 @@
 """Malformed requests get 400, or what HTTP has for the case, as JSON, whatever is wrong."""
 
+import contextlib
 import http.client
 import json
 import urllib.parse
@@ -84,6 +85,7 @@ def nested(levels: int) -> str:
         # sizes
         ("POST", "/stuff", JSON, '{"stuff":"' + "x" * MIB + '"}', 413, "capacity"),
         ("POST", "/stuff", FORM, "stuff=" + "x" * MIB, 413, "capacity"),
+        ("POST", "/stuff", None, "x" * 6 * MIB, 413, "capacity"),
         ("GET", "/len", JSON, '{"p":"' + "x" * (MIB - 8) + '"}', 200, None),
         ("POST", "/len", FORM, "p=%22" + "x" * (MIB - 8) + "%22", 200, None),
     ],
@@ -149,11 +151,13 @@ def test_empty_json_body(target):
 )
 def test_chunked(target, kind, size, status):
     """A body without Content-Length is read, and not cut off where it is too large."""
-    connection = http.client.HTTPConnection(target.url.removeprefix("http://"), timeout=20)
     chunks = iter([b"x" * 65536] * (size // 65536) + [b"x" * (size % 65536)])
-    connection.request("POST", "/stuff", chunks, {"Content-Type": kind} | target.bearer("susie"))
-    assert connection.getresponse().status == status
-    connection.close()
+    headers = {"Content-Type": kind} | target.bearer("susie")
+    connection = http.client.HTTPConnection(target.url.removeprefix("http://"), timeout=20)
+    with contextlib.closing(connection):
+        connection.request("POST", "/stuff", chunks, headers)
+        with connection.getresponse() as answer:
+            assert answer.status == status
 
 
 def test_no_dev_headers_break(monkeypatch):

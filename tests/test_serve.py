@@ -1,5 +1,6 @@
 """Starting and stopping: the configuration, `make run`, its secrets, its refusals."""
 
+import contextlib
 import datetime
 import ipaddress
 import os
@@ -148,11 +149,15 @@ def test_ending(place, ending):
         stderr=subprocess.PIPE,
         start_new_session=True,
     )
-    wait_for(port)
-    # what a terminal sends goes to all of the group
-    (os.killpg if ending == signal.SIGINT else os.kill)(process.pid, ending)
-    assert process.communicate(timeout=20)[1] == b""
-    assert process.returncode == 0
+    try:
+        wait_for(port)
+        # what a terminal sends goes to all of the group
+        (os.killpg if ending == signal.SIGINT else os.kill)(process.pid, ending)
+        assert process.communicate(timeout=20)[1] == b""
+        assert process.returncode == 0
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         probe.bind(("127.0.0.1", port))
