@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN = .venv/bin
 
-.PHONY: help run test install lint types check bench clean
+.PHONY: help run test install lint types check bench clean db-upgrade backup restore export import
 
 help:  ## this list
 	@sed -n 's/^\([a-z-]*\):.*##/  make \1\t/p' Makefile | expand -t 20
@@ -26,6 +26,25 @@ check: lint types test  ## lint, types and tests: what a commit must pass
 
 bench: .venv/run  ## what a request costs as the data grow
 	$(BIN)/python bench/growth.py
+
+# the database of make run, unless ACME_DATABASE names another
+DB = ACME_DATABASE=$${ACME_DATABASE:-sqlite:///acme.db} $(BIN)/flask --app ./app.py db
+FILE = acme-$(shell date -u +%Y%m%dT%H%M%SZ).backup
+
+db-upgrade: .venv/run  ## bring the database to the schema of this Acme
+	@$(DB) upgrade
+
+backup: .venv/run  ## copy the database to FILE=, while servers run
+	@$(DB) backup "$(FILE)"
+
+restore: .venv/run  ## bring the copy FILE= back, into an empty database
+	@$(DB) restore "$(FILE)"
+
+export: .venv/run  ## write users and stuff to FILE=, to move to another engine
+	@$(DB) export "$(FILE)"
+
+import: .venv/run  ## read what make export wrote to FILE=, into an empty database
+	@$(DB) import "$(FILE)"
 
 clean:  ## remove what was installed and cached, but neither secrets nor data
 	rm -rf .venv .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -2,14 +2,16 @@
 
 First the rules: a type for each kind of value, so that a value that exists is a value that is
 right. Each is made from what a request brought, and refuses anything else with an error 400 that
-says what would do. Then `AcmeData`, the store in memory, which every other store must equal.
+says what would do. Then what a `Store` does, and `AcmeData`, the one in memory.
 """
 
+import abc
 import bisect
 import datetime
 import math
 import re
 import threading
+from collections.abc import Callable
 from typing import Annotated, Any, Self
 
 import FlaskSimpleAuth as fsa
@@ -177,16 +179,78 @@ class Someone:
             raise fsa.ErrorResponse(message, 400) from None
 
 
-class AcmeData:
-    """The store in memory: simple, quick, and gone when the process ends.
+class Store(abc.ABC):
+    """What every store does, and how: the same calls with the same results.
 
-    Safe to be called from several threads. Its errors are `fsa.ErrorResponse`: 400 for a value that
+    Safe to be called from several threads. Errors are `fsa.ErrorResponse`: 400 for a value that
     breaks a rule, 403 for somebody else's stuff, 404 for what is not there, 409 for a name that is
-    taken. A call that fails has changed nothing.
+    taken, 503 where the database is away. A call that fails has changed nothing.
     """
 
+    @abc.abstractmethod
+    def has_users(self) -> bool:
+        """Whether there is any user."""
+
+    @abc.abstractmethod
+    def user_exists(self, login: str) -> bool:
+        """Whether there is a user of that name."""
+
+    @abc.abstractmethod
+    def add_user(self, login: str, password: str, email: str, admin: bool) -> None:
+        """Add a user with the hash of a password; 409 if there is one of that name."""
+
+    @abc.abstractmethod
+    def get_user_pass(self, login: str) -> str | None:
+        """The hash of a user's password, None for nobody."""
+
+    @abc.abstractmethod
+    def user_is_admin(self, login: str) -> bool:
+        """Whether a user is an administrator; nobody is not."""
+
+    @abc.abstractmethod
+    def add_stuff(self, stuff: str, login: str, price: float) -> None:
+        """Give a user new stuff; 409 if the name is taken, by whomever, 404 for no such user."""
+
+    @abc.abstractmethod
+    def get_stuff(self, stuff: str) -> tuple[str, float]:
+        """The owner and the price of some stuff; 404 if there is none of that name."""
+
+    @abc.abstractmethod
+    def get_user_stuff(
+        self, login: str, limit: int = MAX_PAGE, after: str | None = None
+    ) -> list[tuple[str, float]]:
+        """A user's stuff as (name, price) by name, at most `limit`, those after `after`."""
+
+    @abc.abstractmethod
+    def change_stuff(self, stuff: str, price: float, login: str | None = None) -> None:
+        """Set a price; 403 if there is a `login` and it does not own the stuff at this moment."""
+
+    @abc.abstractmethod
+    def delete_stuff(self, stuff: str, login: str | None = None) -> None:
+        """Remove stuff; 403 if there is a `login` and it does not own the stuff at this moment."""
+
+    @abc.abstractmethod
+    def close(self) -> None:
+        """Give back what is open; the next call opens it again."""
+
+
+# the errors that stores have in common
+def _error(status: int, message: str) -> Callable[[str], fsa.ErrorResponse]:
+    return lambda name: fsa.ErrorResponse(f"{message}: {name}", status)
+
+
+user_taken = _error(409, "cannot overwrite existing user")
+stuff_taken = _error(409, "cannot overwrite existing stuff")
+no_user = _error(404, "no such user")
+no_stuff = _error(404, "no such stuff")
+not_owner = _error(403, "stuff belongs to somebody else")
+
+
+class AcmeData(Store):
+    """The store in memory: simple, quick, and gone when the process ends."""
+
     def __init__(self) -> None:
-        # Users: login -> [password_hash, email, is_admin]
+        # Users: login -> (password_hash, email, is_admin)
         self.users: dict[str, tuple[str, str, bool]] = {}
         # Stuff: name -> (owner, price)
         self.stuff: dict[str, tuple[str, float]] = {}
@@ -194,75 +258,72 @@ class AcmeData:
         self.owned: dict[str, list[str]] = {}
         self._lock = threading.RLock()
 
+    def has_users(self) -> bool:
+        return bool(self.users)
+
     def user_exists(self, login: str) -> bool:
-        """Whether there is a user of that name."""
         return login in self.users
 
     def add_user(self, login: str, password: str, email: str, admin: bool) -> None:
-        """Add a user with the hash of a password; 409 if there is one of that name."""
         login, email = Login(login), Email(email)
         with self._lock:
             if login in self.users:
-                raise fsa.ErrorResponse(f"cannot overwrite existing user: {login}", 409)
+                raise user_taken(login)
             self.users[login] = (password, email, admin)
             self.owned[login] = []
 
     def get_user_pass(self, login: str) -> str | None:
-        """The hash of a user's password, None for nobody."""
         user = self.users.get(login)
         return user[0] if user else None
 
     def user_is_admin(self, login: str) -> bool:
-        """Whether a user is an administrator; nobody is not."""
         user = self.users.get(login)
         return user[2] if user else False
 
     def add_stuff(self, stuff: str, login: str, price: float) -> None:
-        """Give a user new stuff; 409 if the name is taken, by whomever, 404 for no such user."""
         stuff, price = Name(stuff), Price(price)
         with self._lock:
             if stuff in self.stuff:
-                raise fsa.ErrorResponse(f"cannot overwrite existing stuff: {stuff}", 409)
+                raise stuff_taken(stuff)
             if login not in self.users:
-                raise fsa.ErrorResponse(f"no such user: {login}", 404)
+                raise no_user(login)
             self.stuff[stuff] = (login, price)
             bisect.insort(self.owned[login], stuff)
 
     def get_stuff(self, stuff: str) -> tuple[str, float]:
-        """The owner and the price of some stuff; 404 if there is none of that name."""
         found = self.stuff.get(stuff)
         if not found:
-            raise fsa.ErrorResponse(f"no such stuff: {stuff}", 404)
+            raise no_stuff(stuff)
         return found
 
     def get_user_stuff(
         self, login: str, limit: int = MAX_PAGE, after: str | None = None
     ) -> list[tuple[str, float]]:
-        """A user's stuff as (name, price) by name, at most `limit`, those after `after`."""
         with self._lock:
             if login not in self.users:
-                raise fsa.ErrorResponse(f"no such user: {login}", 404)
+                raise no_user(login)
             names = self.owned[login]
             start = 0 if after is None else bisect.bisect_right(names, after)
             return [(name, self.stuff[name][1]) for name in names[start : start + limit]]
 
     def change_stuff(self, stuff: str, price: float, login: str | None = None) -> None:
-        """Set a price; 403 if there is a `login` and it does not own the stuff at this moment."""
         price = Price(price)
         with self._lock:
             owner = self._owner(stuff, login)
             self.stuff[stuff] = (owner, price)
 
     def delete_stuff(self, stuff: str, login: str | None = None) -> None:
-        """Remove stuff; 403 if there is a `login` and it does not own the stuff at this moment."""
         with self._lock:
             names = self.owned[self._owner(stuff, login)]
             del names[bisect.bisect_left(names, stuff)]
             del self.stuff[stuff]
 
+    def close(self) -> None:
+        pass
+
     def _owner(self, stuff: str, login: str | None) -> str:
         """The owner of some stuff (404 for none), who is `login` if one is given (403 if not)."""
         owner, _ = self.get_stuff(stuff)
         if login not in (None, owner):
-            raise fsa.ErrorResponse(f"stuff belongs to somebody else: {stuff}", 403)
+            raise not_owner(stuff)
         return owner

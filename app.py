@@ -1,7 +1,7 @@
 """Acme, a secure JSON back end: users own stuff at a price.
 
 Each route says who may enter, what it takes, and which call of the store it makes. The rest is in
-the modules that are initialized here: `guard`, `auth`, `database`.
+the modules that are initialized here: `guard`, `auth`, `cli`, `database`.
 """
 
 # necessary for debug messages to show up
@@ -20,6 +20,7 @@ from flask.typing import ResponseReturnValue as Answer
 from pydantic.dataclasses import dataclass
 
 import auth
+import cli
 import database
 import guard
 from acme import MAX_PAGE, Email, Limit, Login, Name, Numbers, Password, Price, Someone
@@ -31,7 +32,9 @@ try:
     app.config.from_pyfile(os.environ.get("ACME_CONFIG", "acme.conf"))
     guard.init_app(app)
     auth.init_app(app)
-    database.init_app(app)
+    cli.init_app(app)
+    if not cli.works_on_database():
+        database.init_app(app)
 except (OSError, ValueError) as e:
     sys.exit(f"acme: {e}")
 

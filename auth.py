@@ -14,6 +14,8 @@ import flask
 import FlaskSimpleAuth as fsa
 import jwt
 
+import acme
+
 # the database is needed!
 from database import db
 
@@ -39,7 +41,7 @@ def user_owns_stuff(login: str, stuff: str, _mode: str | None) -> bool:
     """Whether a user owns some stuff; 404 if there is none of that name."""
     owner, _price = db.get_stuff(stuff)
     if owner != login:
-        raise fsa.ErrorResponse(f"stuff belongs to somebody else: {stuff}", 403)
+        raise acme.not_owner(stuff)
     return True
 
 

@@ -5,26 +5,34 @@ from typing import cast
 import FlaskSimpleAuth as fsa
 
 import acme
+from store import SqlStore, open_store
 
 # this is a proxy object to the actual database created when calling init_app
 _reference = fsa.Reference()
-db = cast(acme.AcmeData, _reference)
+db = cast(acme.Store, _reference)
 
 
 def init_app(app: fsa.Flask) -> None:
     """Open the store `ACME_DATABASE`, and make the administrator if there are no users at all.
 
-    Raises ValueError for a store that is unknown and a first password that is missing or weak.
+    An empty database is set up. Raises ValueError for a store that is unknown, away, or of another
+    schema, and for a first password that is missing or weak.
     """
-    url = app.config["ACME_DATABASE"]
-    if url != "memory:":
-        raise ValueError(f"ACME_DATABASE={url} is unknown: use memory:")
-    _reference.set(acme.AcmeData())
-    db.add_user("acme", _first_password(app), "acme@acme.org", True)
+    store = open_store(app.config["ACME_DATABASE"])
+    try:
+        if isinstance(store, SqlStore):
+            store.check_schema()
+        if not store.has_users():
+            _add_first_user(app, store)
+    except fsa.ErrorResponse as e:
+        raise ValueError(f"ACME_DATABASE: {e.__cause__ or e.message}".partition("\n")[0]) from e
+    finally:
+        store.close()  # each process opens connections of its own, after the fork
+    _reference.set(store)
 
 
-def _first_password(app: fsa.Flask) -> str:
-    """The hash of `ACME_PASS`, which must be there and strong."""
+def _add_first_user(app: fsa.Flask, store: acme.Store) -> None:
+    """The administrator `acme` with the password `ACME_PASS`, which must be there and strong."""
     rule = (
         f"it takes {app.config['FSA_PASSWORD_LENGTH']} characters or more, "
         "with an upper case letter, a lower case letter and a digit among them"
@@ -32,6 +40,11 @@ def _first_password(app: fsa.Flask) -> str:
     if not app.config["ACME_PASS"]:
         raise ValueError(f"ACME_PASS, the password of the administrator acme, is not set: {rule}")
     try:
-        return str(app.hash_password(acme.Password(app.config["ACME_PASS"])))
+        hashed = app.hash_password(acme.Password(app.config["ACME_PASS"]))
     except fsa.ErrorResponse as e:
         raise ValueError(f"ACME_PASS is refused: {e.message}: {rule}") from None
+    try:
+        store.add_user("acme", hashed, "acme@acme.org", True)
+    except fsa.ErrorResponse as e:
+        if e.status != 409:  # another process was quicker
+            raise

@@ -14,9 +14,12 @@ import sys
 from pathlib import Path
 
 import dotenv
+import FlaskSimpleAuth as fsa
 from granian.constants import Interfaces
 from granian.log import LogLevels
 from granian.server import Server
+
+from store import SqlStore, open_store
 
 ENV_FILE = Path(__file__).with_name(".env")
 THREADS = 16  # of each worker: how many requests may wait on a hash at once
@@ -78,6 +81,28 @@ def check_address(host: str, port: int, tls: bool) -> None:
             sys.exit(f"acme: cannot listen on {host} port {port}: {e.strerror}; try PORT=")
 
 
+def upgrade(url: str) -> None:
+    """Apply the migrations that the database lacks."""
+    try:
+        store = open_store(url)
+        if isinstance(store, SqlStore) and (done := store.upgrade()):
+            print(f"acme: the database has got its schema {', '.join(done)}")
+        store.close()
+    except ValueError as e:
+        sys.exit(f"acme: {e}")
+    except fsa.ErrorResponse as e:
+        sys.exit(f"acme: ACME_DATABASE: {e.__cause__}".partition("\n")[0])
+
+
+def place(url: str) -> str:
+    """Where the data are, for people: without the password of a URL."""
+    if url == "memory:":
+        return "memory: what is stored ends with it"
+    if url.startswith("sqlite:"):
+        return str(Path(url.removeprefix("sqlite:///")).absolute())
+    return f"{url.partition(':')[0]} on {url.rpartition('@')[2]}"
+
+
 def main() -> None:
     """Serve until told to stop."""
     given = "ACME_PASS" in os.environ
@@ -85,23 +110,26 @@ def main() -> None:
     os.environ.setdefault("ACME_MODE", "prod")
     host = os.environ.get("HOST", "127.0.0.1").replace("localhost", "127.0.0.1")
     port = integer("PORT", 5000, 65535)
-    workers = integer("WORKERS", 1, 64)
+    url = os.environ.setdefault("ACME_DATABASE", "sqlite:///acme.db")
+    memory = url == "memory:"
+    workers = integer("WORKERS", 1 if memory else len(os.sched_getaffinity(0)), 64)
     cert, key = tls_files()
     check_address(host, port, tls=bool(cert))
-    if workers > 1:
+    if memory and workers > 1:
         sys.exit("acme: WORKERS must be 1 in memory, or each would have data of its own")
+    upgrade(url)
 
     import app  # exits with a word on why if the configuration is wrong
 
     assert app.app  # the workers are forked with it
     gc.freeze()  # what has been loaded is theirs for good: nothing to look through for garbage
-    url = f"{'https' if cert else 'http'}://{f'[{host}]' if ':' in host else host}:{port}"
+    here = f"{'https' if cert else 'http'}://{f'[{host}]' if ':' in host else host}:{port}"
     where, read = ("the environment", "") if given else (ENV_FILE, f". {ENV_FILE} && ")
     print(
-        f"Acme serves {url} from memory: what is stored ends with it",
+        f"Acme serves {here} from {place(url)}",
         "  sign in as  acme, the administrator",
         f"  password    ACME_PASS in {where}",
-        f'  try         {read}curl -u "acme:$ACME_PASS" {url}/hello-me',
+        f'  try         {read}curl -u "acme:$ACME_PASS" {here}/hello-me',
         "  stop        Ctrl-C",
         sep="\n",
         flush=True,

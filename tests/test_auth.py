@@ -7,7 +7,7 @@ import time
 import jwt
 import pytest
 
-from tests.conftest import SECRET
+from tests.conftest import LIVE, SECRET
 
 JSON = "application/json"
 FORM = "application/x-www-form-urlencoded"
@@ -111,7 +111,7 @@ def test_param(target, params, status):
         ("x" * 8000, 401),
     ],
 )
-@pytest.mark.parametrize("target", ["memory-http"], indirect=True)
+@pytest.mark.parametrize("target", LIVE, indirect=True)
 def test_tokens(target, token, status):
     """Only a token that we signed, that lives, and whose user is there; none is echoed."""
     res = target.send("GET", "/hello-me", headers=bearer(token))

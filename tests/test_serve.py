@@ -3,6 +3,7 @@
 import contextlib
 import datetime
 import ipaddress
+import json
 import os
 import shutil
 import signal
@@ -19,15 +20,8 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from tests.conftest import ROOT, free_port, serving, wait_for
-
-
-def run(*command, cwd=ROOT, **environ):
-    """Run a command that is expected to end by itself; None takes a variable away."""
-    env = os.environ | {"PORT": str(free_port())} | environ
-    env = {name: value for name, value in env.items() if value is not None}
-    return subprocess.run(command, cwd=cwd, env=env, capture_output=True, text=True, timeout=60)
-
+import test as tutorial
+from tests.conftest import ROOT, free_port, run, serving, wait_for
 
 FLASK = (sys.executable, "-m", "flask", "--app", "./app.py", "run")
 SERVE = (sys.executable, "serve.py")
@@ -43,7 +37,14 @@ SERVE = (sys.executable, "serve.py")
         (FLASK, {"ACME_TOKEN_SECRET": ""}, ["ACME_TOKEN_SECRET", "32"]),
         (FLASK, {"ACME_TOKEN_SECRET": "x" * 31}, ["ACME_TOKEN_SECRET", "32"]),
         (FLASK, {"ACME_MODE": "fast"}, ["ACME_MODE=fast", "prod"]),
-        (FLASK, {"ACME_DATABASE": "oracle://x"}, ["ACME_DATABASE=oracle://x", "memory:"]),
+        (FLASK, {"ACME_DATABASE": "oracle://u:Secret@x"}, ["ACME_DATABASE=oracle:", "memory:"]),
+        (FLASK, {"ACME_DATABASE": "sqlite:x.db"}, ["sqlite:///relative.db"]),
+        (FLASK, {"ACME_DATABASE": "sqlite:///:memory:"}, ["memory:"]),
+        (SERVE, {"ACME_DATABASE": "sqlite:///no/where.db"}, ["ACME_DATABASE", "No such file"]),
+        (SERVE, {"ACME_DATABASE": "sqlite:///README.md"}, ["not a database"]),
+        (SERVE, {"ACME_DATABASE": "postgresql://u:Secret@127.0.0.1:1/x"}, ["refused"]),
+        (FLASK, {"ACME_DATABASE": "postgresql://u:Secret@127.0.0.1:1/x"}, ["refused"]),
+        (SERVE, {"ACME_DATABASE": "postgresql://u:Secret%w@127.0.0.1/x"}, ["percent-encoded"]),
         (FLASK, {"ACME_AUTH": "none"}, ["ACME_AUTH=none", "token"]),
         (FLASK, {"ACME_CONFIG": "nowhere.conf"}, ["nowhere.conf"]),
         (SERVE, {"ACME_PASS": "AcmePass", "ACME_TOKEN_SECRET": "x" * 32}, ["ACME_PASS"]),
@@ -64,6 +65,7 @@ def test_refusals(tmp_path, command, environ, words):
     assert (res.returncode, res.stdout) == (1, "")
     assert len(res.stderr.splitlines()) == 1
     assert res.stderr.startswith("acme: ")
+    assert "Secret" not in res.stderr
     for word in words:
         assert word in res.stderr
 
@@ -95,30 +97,36 @@ def test_auth_token():
 def place(tmp_path, monkeypatch):
     """A copy of the application, as on a new machine: without secrets."""
     monkeypatch.delenv("ACME_PASS")
+    monkeypatch.delenv("ACME_DATABASE")
     shutil.copytree(ROOT, tmp_path, dirs_exist_ok=True, ignore=shutil.ignore_patterns(".*"))
     return tmp_path
 
 
-def get(url, password, context=None):
-    manager = urllib.request.HTTPPasswordMgrWithDefaultRealm()
-    manager.add_password(None, url, "acme", password)
-    opener = urllib.request.build_opener(
-        urllib.request.HTTPBasicAuthHandler(manager), urllib.request.HTTPSHandler(context=context)
-    )
-    with opener.open(f"{url}/hello-me", timeout=20) as answer:
-        return answer.read()
+def get(url, password, context=None, path="/hello-me", value=None):
+    """What the route answers to the administrator; a POST if there is a value."""
+    body = json.dumps(value).encode() if value else None
+    headers = tutorial.basic_auth("acme", password) | {"Content-Type": "application/json"}
+    request = urllib.request.Request(url + path, body, headers)
+    with urllib.request.urlopen(request, timeout=20, context=context) as answer:
+        return json.load(answer)
 
 
 def test_first_start(place):
-    """`.env` is made with mode 600, its password lets in, and it is kept; the screen says so."""
+    """`.env` and `acme.db` are made with mode 600, and kept over a restart; the screen says so."""
     port = free_port()
-    for _ in range(2):
+    for start in range(2):
         with serving(*SERVE, ready="Ctrl-C", cwd=place, PORT=str(port)) as said:
             env = dotenv.dotenv_values(place / ".env")
             wait_for(port)
-            assert b"acme" in get(f"http://127.0.0.1:{port}", env["ACME_PASS"])
+            things = [["thing", 1.0]] if start else []
+            assert get(f"http://127.0.0.1:{port}", env["ACME_PASS"], path="/stuff") == things
+            if not start:
+                new = {"stuff": "thing", "price": 1}
+                get(f"http://127.0.0.1:{port}", env["ACME_PASS"], path="/stuff", value=new)
             assert dotenv.dotenv_values(place / ".env") == env
-    assert stat.S_IMODE((place / ".env").stat().st_mode) == 0o600
+    for secret in ".env", "acme.db":
+        assert stat.S_IMODE((place / secret).stat().st_mode) == 0o600
+    assert str(place / "acme.db") in said
     assert set(env) == {"ACME_PASS", "ACME_TOKEN_SECRET"}
     assert f"http://127.0.0.1:{port}" in said
     assert str(place / ".env") in said
@@ -132,7 +140,7 @@ def test_environment_wins(place):
     environ = {"PORT": str(port), "ACME_PASS": "From-Environ-1"}
     with serving(*SERVE, ready="Ctrl-C", cwd=place, **environ) as said:
         wait_for(port)
-        assert b"acme" in get(f"http://127.0.0.1:{port}", "From-Environ-1")
+        assert get(f"http://127.0.0.1:{port}", "From-Environ-1") == {"msg": "hello", "user": "acme"}
     assert "From-Environ-1" not in (place / ".env").read_text()
     assert "in the environment" in said
 
@@ -144,7 +152,7 @@ def test_ending(place, ending):
     process = subprocess.Popen(
         SERVE,
         cwd=place,
-        env=os.environ | {"PORT": str(port)},
+        env=os.environ | {"PORT": str(port), "WORKERS": "1"},
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
         start_new_session=True,
@@ -200,5 +208,8 @@ def test_tls(place):
     with serving(*SERVE, ready="Ctrl-C", cwd=place, ACME_PASS="Acme-Pass-1", **environ) as said:
         wait_for(port)
         context = ssl.create_default_context(cafile=place / "cert.pem")
-        assert b"acme" in get(f"https://127.0.0.1:{port}", "Acme-Pass-1", context)
+        assert get(f"https://127.0.0.1:{port}", "Acme-Pass-1", context) == {
+            "msg": "hello",
+            "user": "acme",
+        }
         assert f"https://127.0.0.1:{port}" in said

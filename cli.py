@@ -1,0 +1,128 @@
+"""The operator's commands: `flask --app app db …`, on the database that `ACME_DATABASE` names."""
+
+import contextlib
+import json
+import os
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NoReturn
+
+import click
+import flask
+import FlaskSimpleAuth as fsa
+from flask.cli import AppGroup
+
+from store import SqlStore, open_store
+
+group = AppGroup("db", help="The database: its schema, copies of it, moves to another engine.")
+
+
+def works_on_database() -> bool:
+    """Whether such a command is running, which opens the database by itself, whatever its state."""
+    return Path(sys.argv[0]).name in ("flask", "__main__.py") and group.name in sys.argv[1:]
+
+
+def _fail(message: object) -> NoReturn:
+    raise click.ClickException(str(message).strip())
+
+
+@contextlib.contextmanager
+def _store() -> Iterator[SqlStore]:
+    """The store, with its errors as messages."""
+    try:
+        store = open_store(flask.current_app.config["ACME_DATABASE"])
+        if not isinstance(store, SqlStore):
+            raise ValueError("data in memory need none of this: set ACME_DATABASE")
+        with contextlib.closing(store):
+            yield store
+    except (OSError, ValueError) as e:
+        _fail(e)
+    except fsa.ErrorResponse as e:
+        _fail(e.__cause__ or e.message)
+
+
+@contextlib.contextmanager
+def _new_file(path: Path) -> Iterator[Path]:
+    """A file for secrets that appears under its name when it is complete, and not otherwise."""
+    if path.exists():
+        raise ValueError(f"{path} exists: choose another name")
+    part = path.with_name(f"{path.name}.part")
+    with contextlib.suppress(FileNotFoundError):
+        part.unlink()
+    os.close(os.open(part, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
+    try:
+        yield part
+        part.rename(path)
+    finally:
+        part.unlink(missing_ok=True)
+
+
+@group.command()
+def upgrade() -> None:
+    """Bring the schema up to what this Acme needs."""
+    with _store() as store:
+        done = store.upgrade()
+        click.echo(f"schema {store.schema_version()}, applied: {', '.join(done) or 'nothing'}")
+
+
+@group.command()
+@click.argument("file", type=click.Path(path_type=Path))
+def backup(file: Path) -> None:
+    """Write a consistent copy of the database to FILE, while servers run."""
+    with _store() as store, _new_file(file) as part:
+        if not store.schema_version():
+            raise ValueError("the database is empty: ACME_DATABASE names another one, perhaps")
+        store.backup(part)
+    click.echo(f"{file}: {file.stat().st_size:,} bytes")
+
+
+@group.command()
+@click.argument("file", type=click.Path(path_type=Path, exists=True, dir_okay=False))
+def restore(file: Path) -> None:
+    """Bring the copy in FILE back, into an empty database."""
+    with _store() as store:
+        if store.schema_version():
+            raise ValueError("the database is not empty: move it away, or name another")
+        store.restore(file)
+        click.echo(f"schema {store.schema_version()}, {store.count():,} users and stuff")
+
+
+@group.command("export")
+@click.argument("file", type=click.Path(path_type=Path))
+def export_(file: Path) -> None:
+    """Write users, hashes of passwords and stuff to FILE, as JSON in lines."""
+    with _store() as store:
+        store.check_schema()
+        with _new_file(file) as part, part.open("w") as lines, _progress(store.count()) as bar:
+            for row in store.export_rows():
+                lines.write(json.dumps(row) + "\n")
+                bar.update(1)
+    click.echo(f"{file}: {file.stat().st_size:,} bytes")
+
+
+@group.command("import")
+@click.argument("file", type=click.Path(path_type=Path, exists=True, dir_okay=False))
+def import_(file: Path) -> None:
+    """Read what `export` wrote to FILE, of whichever engine, into an empty database."""
+    with _store() as store:
+        store.check_schema()
+        with file.open() as lines, _progress(file.stat().st_size) as bar:
+
+            def rows() -> Iterator[dict[str, Any]]:
+                for line in lines:
+                    yield json.loads(line)
+                    bar.update(len(line))
+
+            store.import_rows(rows())
+        click.echo(f"{store.count():,} users and stuff")
+
+
+def _progress(length: int) -> Any:
+    """A progress bar on standard error, where that is a terminal."""
+    return click.progressbar(length=length, file=sys.stderr, update_min_steps=length // 100 + 1)
+
+
+def init_app(app: fsa.Flask) -> None:
+    """Register the commands."""
+    app.cli.add_command(group)

@@ -1,0 +1,339 @@
+"""The store in SQL: SQLite or PostgreSQL behind the calls of `acme.Store`.
+
+Who is first, who owns what, and whether it is still so, is decided by the statement that makes the
+change, so that any number of threads, processes and machines may use one database at a time.
+"""
+
+import abc
+import contextlib
+import itertools
+import logging
+import time
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+import aiosql
+import FlaskSimpleAuth as fsa
+
+import acme
+from acme import Email, Login, Name, Price
+
+log = logging.getLogger("acme")
+
+HERE = Path(__file__).parent
+PAGE = 1_000  # rows that an export or import holds in memory
+SILENCE = 5.0  # seconds between two lines in the log about a database that is away
+
+
+class SchemaError(ValueError):
+    """The database has another schema than this Acme needs."""
+
+
+class SqlStore(acme.Store):
+    """What both engines have in common; each call takes a connection and gives it back.
+
+    Idle connections wait on a stack: there are never more than calls at the same time.
+    """
+
+    driver: str  # aiosql's name of the driver
+    engine: str  # the folder with the migrations and what is the engine's own
+    _unstorable: tuple[type[Exception], ...] = (UnicodeEncodeError,)  # surrogates
+
+    def __init__(self) -> None:
+        texts = (HERE / "queries.sql", HERE / self.engine / "engine.sql")
+        self._queries: Any = aiosql.from_str("\n".join(f.read_text() for f in texts), self.driver)
+        self._idle: list[Any] = []
+        self._complained = time.monotonic()  # at the start, who opens the store does
+
+    # what the engines differ in
+
+    @abc.abstractmethod
+    def _connect(self) -> Any:
+        """A new connection, in autocommit."""
+
+    @abc.abstractmethod
+    def _alive(self, connection: Any) -> bool:
+        """Whether an idle connection may be used, as far as can be told without asking."""
+
+    @abc.abstractmethod
+    def _is_away(self, e: Exception) -> bool:
+        """Whether an error says that the database is away, rather than that we are wrong."""
+
+    @abc.abstractmethod
+    def _is_missing_owner(self, e: Exception) -> bool:
+        """Whether an error says that a row refers to one that is not there."""
+
+    @abc.abstractmethod
+    def _statements(self, script: str) -> Iterator[str]:
+        """The statements of a script, in what units the driver takes them."""
+
+    # connections
+
+    @contextlib.contextmanager
+    def _connection(self) -> Iterator[Any]:
+        """A connection for one call; 503 if the database is away, and then it is not used again."""
+        connection = None
+        try:
+            connection = self._take()
+            yield connection
+        except Exception as e:
+            if not self._is_away(e):
+                self._idle.append(connection)
+                raise
+            if connection:
+                connection.close()
+            if time.monotonic() > self._complained + SILENCE:
+                self._complained = time.monotonic()
+                log.error("the database is away: %s", str(e).partition("\n")[0])
+            headers = {"Retry-After": "1"}  # seconds
+            raise fsa.ErrorResponse("the database is away: try again", 503, headers) from e
+        except BaseException:
+            if connection:
+                connection.close()
+            raise
+        self._idle.append(connection)
+
+    def _take(self) -> Any:
+        while self._idle:
+            with contextlib.suppress(IndexError):  # another thread took the last one
+                connection = self._idle.pop()
+                if self._alive(connection):
+                    return connection
+                connection.close()
+        return self._connect()
+
+    def close(self) -> None:
+        while self._idle:
+            self._idle.pop().close()
+
+    @contextlib.contextmanager
+    def _transaction(self, begin: Callable[[Any], Any]) -> Iterator[Any]:
+        """A transaction, all or nothing."""
+        with self._connection() as connection:
+            begin(connection)
+            try:
+                yield connection
+            except BaseException:
+                self._queries.rollback(connection)
+                raise
+            self._queries.commit(connection)
+
+    # schema
+
+    def migrations(self) -> list[Path]:
+        """The scripts that make the schema, from 1 on."""
+        return sorted((HERE / self.engine).glob("[0-9]*.sql"))
+
+    def schema_version(self) -> int:
+        """How many of the migrations the database has seen; 0 if it is empty."""
+        with self._connection() as connection:
+            return self._schema_version(connection)
+
+    def _schema_version(self, connection: Any) -> int:
+        if not self._queries.schema_is_there(connection):
+            return 0
+        return self._queries.get_schema_version(connection) or 0
+
+    def check_schema(self) -> None:
+        """Set up an empty database; SchemaError if it has another schema, and what to do."""
+        found, needed = self.schema_version(), len(self.migrations())
+        if found == 0:
+            self.upgrade()
+        elif found < needed:
+            raise SchemaError(
+                f"the database has schema {found}, and this Acme needs {needed}: "
+                "make a backup, then run make db-upgrade"
+            )
+        else:
+            self._check_not_newer(found)
+
+    def _check_not_newer(self, found: int) -> None:
+        needed = len(self.migrations())
+        if found > needed:
+            raise SchemaError(
+                f"the database has schema {found}, newer than the {needed} of this Acme: "
+                "run the Acme that it was upgraded with, or make restore from before"
+            )
+
+    def upgrade(self) -> list[str]:
+        """Apply the migrations that are missing, in one transaction; returns their names.
+
+        Several processes may do so at once: one works, the others wait and find nothing to do.
+        """
+        self._prepare()
+        with self._transaction(self._queries.begin_alone) as connection:
+            found = self._schema_version(connection)
+            self._check_not_newer(found)
+            missing = self.migrations()[found:]
+            for version, script in enumerate(missing, found + 1):
+                for statement in self._statements(script.read_text()):
+                    connection.execute(statement)
+                self._queries.add_schema_version(connection, version=version)
+        return [script.stem for script in missing]
+
+    def _prepare(self) -> None:
+        """What must be done before a migration, and cannot be in its transaction."""
+
+    # copies
+
+    @abc.abstractmethod
+    def backup(self, path: Path) -> None:
+        """Write a consistent copy of the database to a new file, whatever goes on meanwhile."""
+
+    @abc.abstractmethod
+    def restore(self, path: Path) -> None:
+        """Bring a copy back into an empty database; ValueError if the file is none."""
+
+    def count(self) -> int:
+        """How many rows `export` yields."""
+        with self._connection() as connection:
+            return int(self._queries.count_rows(connection))
+
+    def export_rows(self) -> Iterator[dict[str, Any]]:
+        """All users and then all stuff, as they are at one moment."""
+        tables = {
+            "user": (self._queries.export_users, ("login", "password", "email", "admin")),
+            "stuff": (self._queries.export_stuff, ("name", "owner", "price")),
+        }
+        with self._transaction(self._queries.begin) as connection:
+            for kind, (query, names) in tables.items():
+                after = ""
+                while rows := list(query(connection, after=after, limit=PAGE)):
+                    for row in rows:
+                        yield {"kind": kind} | dict(zip(names, row, strict=True))
+                    after = rows[-1][0]
+
+    def import_rows(self, rows: Iterable[dict[str, Any]]) -> None:
+        """Add what `export_rows` yielded to a database without users, all or nothing.
+
+        Raises ValueError where a row is malformed or the database has users.
+        """
+        kinds: dict[str, tuple[Any, Callable[..., dict[str, Any]]]] = {
+            "user": (self._queries.import_users, _user_row),
+            "stuff": (self._queries.import_stuff, _stuff_row),
+        }
+        with self._transaction(self._queries.begin_alone) as connection:
+            if self._queries.has_users(connection):
+                raise ValueError("the database has users: import into an empty one")
+            for number, (kind, page) in enumerate(_pages(rows)):
+                try:
+                    query, row = kinds[kind]
+                    query(connection, [row(**values) for values in page])
+                except (KeyError, TypeError, fsa.ErrorResponse) as e:
+                    raise ValueError(f"malformed rows from {number * PAGE} on: {e}") from e
+
+    # calls
+
+    def _call(self, query: Any, **values: Any) -> Any:
+        """What a query gives; None, as if nothing were found, for text that no store can hold."""
+        try:
+            with self._connection() as connection:
+                return query(connection, **values)
+        except self._unstorable:
+            return None
+
+    def has_users(self) -> bool:
+        return bool(self._call(self._queries.has_users))
+
+    def user_exists(self, login: str) -> bool:
+        return self._call(self._queries.get_user, login=login) is not None
+
+    def add_user(self, login: str, password: str, email: str, admin: bool) -> None:
+        login, email = Login(login), Email(email)
+        added = self._call(
+            self._queries.add_user, login=login, password=password, email=email, admin=admin
+        )
+        if not added:
+            raise acme.user_taken(login)
+
+    def get_user_pass(self, login: str) -> str | None:
+        user = self._call(self._queries.get_user, login=login)
+        return user[0] if user else None
+
+    def user_is_admin(self, login: str) -> bool:
+        user = self._call(self._queries.get_user, login=login)
+        return bool(user and user[1])
+
+    def add_stuff(self, stuff: str, login: str, price: float) -> None:
+        stuff, price = Name(stuff), Price(price)
+        try:
+            added = self._call(self._queries.add_stuff, name=stuff, owner=login, price=price)
+        except Exception as e:
+            if self._is_missing_owner(e):
+                raise acme.no_user(login) from None
+            raise
+        if not added:
+            raise acme.stuff_taken(stuff)
+
+    def get_stuff(self, stuff: str) -> tuple[str, float]:
+        found = self._call(self._queries.get_stuff, name=stuff)
+        if not found:
+            raise acme.no_stuff(stuff)
+        owner, price = found
+        return owner, float(price)
+
+    def get_user_stuff(
+        self, login: str, limit: int = acme.MAX_PAGE, after: str | None = None
+    ) -> list[tuple[str, float]]:
+        with self._connection() as connection:
+            rows = self._queries.get_user_stuff(
+                connection, owner=login, after=after or "", limit=limit
+            )
+            found = [(name, float(price)) for name, price in rows]
+        if not found and not self.user_exists(login):
+            raise acme.no_user(login)
+        return found
+
+    def change_stuff(self, stuff: str, price: float, login: str | None = None) -> None:
+        price = Price(price)
+        if not self._call(self._queries.change_stuff, name=stuff, price=price, owner=login):
+            self._explain(stuff)
+
+    def delete_stuff(self, stuff: str, login: str | None = None) -> None:
+        if not self._call(self._queries.delete_stuff, name=stuff, owner=login):
+            self._explain(stuff)
+
+    def _explain(self, stuff: str) -> None:
+        """Why a change of stuff found nothing: it is not there (404), or not the caller's (403)."""
+        self.get_stuff(stuff)
+        raise acme.not_owner(stuff)
+
+
+def _pages(rows: Iterable[dict[str, Any]]) -> Iterator[tuple[str, list[dict[str, Any]]]]:
+    """Rows by their kind, in lists of at most `PAGE`, without the kind."""
+    for kind, group in itertools.groupby(rows, key=lambda row: row.pop("kind")):
+        while page := list(itertools.islice(group, PAGE)):
+            yield kind, page
+
+
+def _user_row(login: str, password: str, email: str, admin: bool) -> dict[str, Any]:
+    return {
+        "login": Login(login),
+        "password": str(password),
+        "email": Email(email),
+        "admin": bool(admin),
+    }
+
+
+def _stuff_row(name: str, owner: str, price: float) -> dict[str, Any]:
+    return {"name": Name(name), "owner": Login(owner), "price": Price(price)}
+
+
+def open_store(url: str) -> acme.Store:
+    """The store of a URL, as in `ACME_DATABASE`; ValueError if it is none. Connects to nothing."""
+    scheme, colon, _ = url.partition(":")
+    if url == "memory:":
+        return acme.AcmeData()
+    if scheme == "sqlite" and colon:
+        from store.sqlite import SQLite
+
+        return SQLite(url)
+    if scheme == "postgresql" and colon:
+        from store.postgresql import PostgreSQL
+
+        return PostgreSQL(url)
+    raise ValueError(
+        f"ACME_DATABASE={scheme}:… is unknown: use memory:, sqlite:///relative.db, "
+        "sqlite:////absolute.db or postgresql://user:password@host/database"
+    )

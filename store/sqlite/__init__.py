@@ -1,0 +1,79 @@
+"""SQLite: one file, any number of processes on one machine."""
+
+import contextlib
+import os
+import sqlite3
+import urllib.parse
+from collections.abc import Iterator
+from pathlib import Path
+
+from store import SqlStore
+
+BUSY = 5.0  # seconds that a call waits for another's change
+
+
+class SQLite(SqlStore):
+    """The store in an SQLite file, in WAL mode, with what was acknowledged on the disk."""
+
+    driver = "sqlite3"
+    engine = "sqlite"
+
+    def __init__(self, url: str) -> None:
+        """Of `sqlite:///relative.db` or `sqlite:////absolute.db`; ValueError for anything else."""
+        if not url.startswith("sqlite:///") or not (name := urllib.parse.unquote(url[10:])):
+            raise ValueError("ACME_DATABASE: use sqlite:///relative.db or sqlite:////absolute.db")
+        if name == ":memory:":
+            raise ValueError("ACME_DATABASE: for data in memory, use memory:")
+        self.path = Path(name)
+        super().__init__()
+
+    def _connect(self) -> sqlite3.Connection:
+        if not self.path.exists():
+            # nobody else reads it; SQLite gives what it puts beside it the same mode
+            with contextlib.suppress(FileExistsError):
+                os.close(os.open(self.path, os.O_CREAT | os.O_EXCL, 0o600))
+        connection = sqlite3.connect(
+            self.path, timeout=BUSY, isolation_level=None, check_same_thread=False
+        )
+        self._queries.open_connection(connection)
+        return connection
+
+    def _alive(self, _connection: sqlite3.Connection) -> bool:
+        return True
+
+    def _is_away(self, e: Exception) -> bool:
+        # the class itself: a file that is damaged or no database
+        return isinstance(e, sqlite3.OperationalError | OSError) or type(e) is sqlite3.DatabaseError
+
+    def _is_missing_owner(self, e: Exception) -> bool:
+        return getattr(e, "sqlite_errorname", None) == "SQLITE_CONSTRAINT_FOREIGNKEY"
+
+    def _statements(self, script: str) -> Iterator[str]:
+        statement = ""
+        for line in script.splitlines(keepends=True):
+            statement += line
+            if sqlite3.complete_statement(statement):
+                yield statement
+                statement = ""
+
+    def _prepare(self) -> None:
+        with self._connection() as connection:
+            if self._queries.get_journal_mode(connection) != "wal":
+                self._queries.set_journal_mode(connection)
+
+    def backup(self, path: Path) -> None:
+        with self._connection() as connection, contextlib.closing(sqlite3.connect(path)) as copy:
+            connection.backup(copy)
+            self._queries.unset_journal_mode(copy)  # so that one file is all of it
+
+    def restore(self, path: Path) -> None:
+        uri = f"{path.absolute().as_uri()}?mode=ro"
+        try:
+            with contextlib.closing(sqlite3.connect(uri, uri=True)) as copy:
+                if self._queries.check_integrity(copy) != "ok" or not self._schema_version(copy):
+                    raise ValueError(f"{path} is no backup of an SQLite database of Acme")
+                with self._connection() as connection:
+                    copy.backup(connection)
+        except sqlite3.DatabaseError as e:
+            raise ValueError(f"{path} is no backup of an SQLite database of Acme: {e}") from e
+        self._prepare()
