@@ -24,7 +24,7 @@ types: .venv/dev  ## types (mypy, strict)
 
 check: lint types test  ## lint, types and tests: what a commit must pass
 
-bench: .venv/run  ## what a request costs as the data grow
+bench: .venv/dev  ## what a request costs as the data grow
 	$(BIN)/python bench/growth.py
 
 # the database of make run, unless ACME_DATABASE names another

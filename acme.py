@@ -60,12 +60,14 @@ class Password(str):
 class Email(str):
     """An e-mail address (RFC 5322, RFC 6531), normalized; nobody asks whether it exists."""
 
+    MAX_LENGTH = 254  # RFC 5321
+
     def __new__(cls, value: object) -> Self:
         if isinstance(value, cls):
             return value
         try:
-            if not isinstance(value, str):
-                raise EmailNotValidError("it must be a text")
+            if not isinstance(value, str) or len(value) > cls.MAX_LENGTH:
+                raise EmailNotValidError(f"a text of at most {cls.MAX_LENGTH} characters")
             address = validate_email(value, check_deliverability=False, strict=True).normalized
         except EmailNotValidError as e:
             raise fsa.ErrorResponse(f"email must be an address: {e}", 400) from None
@@ -169,6 +171,8 @@ class Someone:
     def _explain(cls, value: Any, handler: Any) -> Any:
         """Say what is wrong in a line, instead of pydantic's page with the input in it."""
         try:
+            if len(value.kwargs or ()) > len(cls.__annotations__):
+                raise fsa.ErrorResponse("who must have a name and a date of birth, no more", 400)
             return handler(value)
         except ValidationError as e:
             faults = [
@@ -212,8 +216,8 @@ class Store(abc.ABC):
         """Give a user new stuff; 409 if the name is taken, by whomever, 404 for no such user."""
 
     @abc.abstractmethod
-    def get_stuff(self, stuff: str) -> tuple[str, float]:
-        """The owner and the price of some stuff; 404 if there is none of that name."""
+    def get_stuff(self, stuff: str, login: str | None = None) -> tuple[str, float]:
+        """The owner and price of some stuff; 404 for none, 403 if not of `login` (if given)."""
 
     @abc.abstractmethod
     def get_user_stuff(
@@ -290,10 +294,12 @@ class AcmeData(Store):
             self.stuff[stuff] = (login, price)
             bisect.insort(self.owned[login], stuff)
 
-    def get_stuff(self, stuff: str) -> tuple[str, float]:
+    def get_stuff(self, stuff: str, login: str | None = None) -> tuple[str, float]:
         found = self.stuff.get(stuff)
         if not found:
             raise no_stuff(stuff)
+        if login not in (None, found[0]):
+            raise not_owner(stuff)
         return found
 
     def get_user_stuff(
@@ -309,21 +315,15 @@ class AcmeData(Store):
     def change_stuff(self, stuff: str, price: float, login: str | None = None) -> None:
         price = Price(price)
         with self._lock:
-            owner = self._owner(stuff, login)
+            owner, _ = self.get_stuff(stuff, login)
             self.stuff[stuff] = (owner, price)
 
     def delete_stuff(self, stuff: str, login: str | None = None) -> None:
         with self._lock:
-            names = self.owned[self._owner(stuff, login)]
+            owner, _ = self.get_stuff(stuff, login)
+            names = self.owned[owner]
             del names[bisect.bisect_left(names, stuff)]
             del self.stuff[stuff]
 
     def close(self) -> None:
         pass
-
-    def _owner(self, stuff: str, login: str | None) -> str:
-        """The owner of some stuff (404 for none), who is `login` if one is given (403 if not)."""
-        owner, _ = self.get_stuff(stuff)
-        if login not in (None, owner):
-            raise not_owner(stuff)
-        return owner

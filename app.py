@@ -35,8 +35,10 @@ try:
     cli.init_app(app)
     if not cli.works_on_database():
         database.init_app(app)
-except (OSError, ValueError) as e:
+except (OSError, ValueError, SyntaxError) as e:
     sys.exit(f"acme: {e}")
+except KeyError as e:
+    sys.exit(f"acme: the configuration lacks {e}")
 
 db = database.db
 
@@ -86,9 +88,9 @@ def post_stuff(stuff: Name, price: Price, user: fsa.CurrentUser) -> Answer:
 
 
 @app.get("/stuff/<sid>", authz=("stuff", "sid"))
-def get_stuff_sid(sid: str) -> Answer:
+def get_stuff_sid(sid: str, user: fsa.CurrentUser) -> Answer:
     """Some stuff of one's own."""
-    owner, price = db.get_stuff(sid)
+    owner, price = db.get_stuff(sid, user)
     return {"stuff": sid, "owner": owner, "price": price}, 200
 
 

@@ -14,7 +14,7 @@ from typing import Any
 
 import flask
 import FlaskSimpleAuth as fsa
-from werkzeug.exceptions import BadRequest, HTTPException, RequestEntityTooLarge
+from werkzeug.exceptions import BadRequest, HTTPException, LengthRequired, RequestEntityTooLarge
 from werkzeug.formparser import FormDataParser
 
 import acme
@@ -24,6 +24,7 @@ CREDENTIALS = {"username", "password", "current", "code"}
 MAX_DEPTH = 100  # levels of arrays and objects in JSON
 MAX_CONTAINERS = 100_000  # arrays and objects in JSON
 MAX_FIELDS = 1_000  # parameters in a query or a form
+MAX_MESSAGE = 500  # characters of an error
 MAX_DRAINED = 2**23  # bytes read of a body that is too large
 
 
@@ -45,6 +46,10 @@ def loads(text: str) -> Any:
             _check_containers(value)
     except UnicodeEncodeError:
         raise ValueError("lone surrogate") from None
+    except ValueError as e:
+        if "integer string conversion" in str(e):
+            raise ValueError("an integer has too many digits") from None
+        raise
     except RecursionError:
         raise ValueError(f"more than {MAX_DEPTH} levels") from None
     return value
@@ -87,6 +92,11 @@ class Request(flask.Request):
         """The object, parsed once for all, FlaskSimpleAuth included; 400 if it is none."""
         return self._json_object
 
+    @property
+    def is_json(self) -> bool:
+        """Whether there are parameters in JSON; a content type with nothing behind it has none."""
+        return super().is_json and bool(self._json_object)
+
     @functools.cached_property
     def _json_object(self) -> dict[str, Any]:
         try:
@@ -113,20 +123,41 @@ def check_request() -> None:
     if CREDENTIALS & request.args.keys():
         raise BadRequest("credentials do not belong in a URL: send them in the body or a header")
     _check_urlencoded(request.query_string)
+    body = request.get_data()
+    if body or request.content_length:
+        _check_body(request, body)
+
+
+def _check_body(request: flask.Request, body: bytes) -> None:
     most = request.max_content_length
-    if request.content_length is None and most and len(request.get_data()) >= most:
-        raise RequestEntityTooLarge  # Werkzeug cuts a chunked body off there, and says nothing
-    if request.is_json:
+    if request.content_length is None:
+        # Werkzeug cuts a chunked body off at the limit, and does not say whether there was more
+        if len(body) == most:
+            raise RequestEntityTooLarge
+    elif len(body) != request.content_length:
+        raise BadRequest("the body is shorter than its Content-Length")
+    if request.mimetype == "application/json" or request.mimetype.endswith("+json"):
         request.get_json()
     elif request.mimetype == "application/x-www-form-urlencoded":
-        _check_urlencoded(request.get_data())
+        if request.content_length is None:
+            raise LengthRequired("a chunked form does not tell where it ends: send its length")
+        _check_urlencoded(body)
     elif request.mimetype == "multipart/form-data":
-        try:
-            _ = request.form
-        except ValueError as e:
-            raise BadRequest(f"the form is malformed: {e}") from None
-    elif request.get_data():
+        _check_multipart(request, body)
+    else:
         raise BadRequest("the body must be a form or application/json: set Content-Type")
+
+
+def _check_multipart(request: flask.Request, body: bytes) -> None:
+    """Refuse what Werkzeug would mend, or take long for."""
+    if re.search(rb"(?im)^content-[a-z-]+:[^\r\n]{1000}", body):
+        raise BadRequest("the form is malformed: a header of more than 1000 bytes")
+    try:
+        values = request.form.items(multi=True)
+    except ValueError as e:
+        raise BadRequest(f"the form is malformed: {e}") from None
+    if "\ufffd".encode() not in body and any("\ufffd" in key + value for key, value in values):
+        raise BadRequest("parameters must be in UTF-8")
 
 
 def _check_urlencoded(data: bytes) -> None:
@@ -161,9 +192,13 @@ def http_error(e: HTTPException) -> flask.typing.ResponseReturnValue:
 
 
 def finish_response(response: flask.Response) -> flask.Response:
-    """After a request: an error that is still text becomes JSON."""
-    if response.status_code >= 400 and not response.is_json:
-        response.data = json.dumps({"error": response.get_data(as_text=True)})
+    """After a request: an error is JSON even where it was text, and a line of bearable length."""
+    if response.status_code >= 400:
+        text = response.get_data(as_text=True)
+        message = json.loads(text)["error"] if response.is_json else text
+        if len(message) > MAX_MESSAGE:
+            message = f"{message[:MAX_MESSAGE]}…"
+        response.data = json.dumps({"error": message}) + "\n"
         response.content_type = "application/json"
     return response
 

@@ -7,7 +7,9 @@ the server, and runs until Ctrl-C or SIGTERM.
 import gc
 import ipaddress
 import os
+import re
 import secrets
+import shlex
 import socket
 import ssl
 import sys
@@ -33,17 +35,20 @@ def load_secrets() -> None:
         "ACME_PASS": f"{secrets.token_urlsafe(12)}-Aa0",
         "ACME_TOKEN_SECRET": secrets.token_urlsafe(32),
     }
-    missing = [name for name in made if name not in os.environ]
+    missing = {name: secret for name, secret in made.items() if name not in os.environ}
     if missing:
+        text = ENV_FILE.read_text() if ENV_FILE.exists() else ""
         with open(os.open(ENV_FILE, os.O_CREAT | os.O_APPEND | os.O_WRONLY, 0o600), "a") as file:
-            file.writelines(f"{name}={made[name]}\n" for name in missing)
-        dotenv.load_dotenv(ENV_FILE, override=False)
+            os.fchmod(file.fileno(), 0o600)
+            file.write("\n" if text and not text.endswith("\n") else "")
+            file.writelines(f"{name}={secret}\n" for name, secret in missing.items())
+        os.environ |= missing
 
 
 def integer(name: str, default: int, most: int) -> int:
     """A setting of the environment that is a number from 1 to `most`."""
     text = os.environ.get(name, str(default))
-    if not (text.isascii() and text.isdigit() and 1 <= int(text) <= most):
+    if not re.fullmatch("[0-9]{1,5}", text) or not 1 <= int(text) <= most:
         sys.exit(f"acme: {name}={text} must be a number from 1 to {most}")
     return int(text)
 
@@ -56,9 +61,9 @@ def tls_files() -> tuple[Path, Path] | tuple[None, None]:
     if not cert or not key:
         sys.exit("acme: TLS takes both CERT=, a certificate, and KEY=, its private key")
     try:
-        ssl.create_default_context(ssl.Purpose.CLIENT_AUTH).load_cert_chain(cert, key)
+        ssl.create_default_context(ssl.Purpose.CLIENT_AUTH).load_cert_chain(cert, key, "")
     except OSError as e:
-        sys.exit(f"acme: CERT={cert} KEY={key} cannot be used: {e.strerror}")
+        sys.exit(f"acme: CERT={cert} KEY={key} cannot be used: {e.strerror}, or a passphrase")
     return Path(cert), Path(key)
 
 
@@ -106,9 +111,13 @@ def place(url: str) -> str:
 def main() -> None:
     """Serve until told to stop."""
     given = "ACME_PASS" in os.environ
-    load_secrets()
+    try:
+        load_secrets()
+    except (OSError, UnicodeDecodeError) as e:
+        sys.exit(f"acme: cannot keep secrets in {ENV_FILE}: {e}")
     os.environ.setdefault("ACME_MODE", "prod")
-    host = os.environ.get("HOST", "127.0.0.1").replace("localhost", "127.0.0.1")
+    host = os.environ.get("HOST", "127.0.0.1")
+    host = "127.0.0.1" if host == "localhost" else host
     port = integer("PORT", 5000, 65535)
     url = os.environ.setdefault("ACME_DATABASE", "sqlite:///acme.db")
     memory = url == "memory:"
@@ -124,7 +133,9 @@ def main() -> None:
     assert app.app  # the workers are forked with it
     gc.freeze()  # what has been loaded is theirs for good: nothing to look through for garbage
     here = f"{'https' if cert else 'http'}://{f'[{host}]' if ':' in host else host}:{port}"
-    where, read = ("the environment", "") if given else (ENV_FILE, f". {ENV_FILE} && ")
+    where, read = (
+        ("the environment", "") if given else (ENV_FILE, f". {shlex.quote(str(ENV_FILE))} && ")
+    )
     print(
         f"Acme serves {here} from {place(url)}",
         "  sign in as  acme, the administrator",

@@ -7,7 +7,9 @@ docs/tutorial.md says what had to be corrected in them.
 import base64
 import os
 
-# before the application is imported, which reads them
+# before the application is imported, which reads them; whatever is set already is not for tests
+for name in [name for name in os.environ if name.startswith("ACME_")]:
+    del os.environ[name]
 os.environ["ACME_PASS"] = "Acme-Pass-1"
 os.environ["ACME_DATABASE"] = "memory:"
 

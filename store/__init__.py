@@ -27,7 +27,7 @@ SILENCE = 5.0  # seconds between two lines in the log about a database that is a
 
 
 class SchemaError(ValueError):
-    """The database has another schema than this Acme needs."""
+    """The database has another schema than this Acme needs, or cannot be given it."""
 
 
 class SqlStore(acme.Store):
@@ -38,6 +38,7 @@ class SqlStore(acme.Store):
 
     driver: str  # aiosql's name of the driver
     engine: str  # the folder with the migrations and what is the engine's own
+    _wrong: type[Exception]  # the driver's error for a statement that is wrong or not allowed
     _unstorable: tuple[type[Exception], ...] = (UnicodeEncodeError,)  # surrogates
 
     def __init__(self) -> None:
@@ -160,6 +161,7 @@ class SqlStore(acme.Store):
         """Apply the migrations that are missing, in one transaction; returns their names.
 
         Several processes may do so at once: one works, the others wait and find nothing to do.
+        Raises SchemaError if one fails, or the database is newer.
         """
         self._prepare()
         with self._transaction(self._queries.begin_alone) as connection:
@@ -167,9 +169,14 @@ class SqlStore(acme.Store):
             self._check_not_newer(found)
             missing = self.migrations()[found:]
             for version, script in enumerate(missing, found + 1):
-                for statement in self._statements(script.read_text()):
-                    connection.execute(statement)
-                self._queries.add_schema_version(connection, version=version)
+                try:
+                    for statement in self._statements(script.read_text()):
+                        connection.execute(statement)
+                    self._queries.add_schema_version(connection, version=version)
+                except self._wrong as e:
+                    why = str(e).partition("\n")[0]
+                    message = f"migration {script.stem} failed, nothing is changed: {why}"
+                    raise SchemaError(message) from e
         return [script.stem for script in missing]
 
     def _prepare(self) -> None:
@@ -266,11 +273,13 @@ class SqlStore(acme.Store):
         if not added:
             raise acme.stuff_taken(stuff)
 
-    def get_stuff(self, stuff: str) -> tuple[str, float]:
+    def get_stuff(self, stuff: str, login: str | None = None) -> tuple[str, float]:
         found = self._call(self._queries.get_stuff, name=stuff)
         if not found:
             raise acme.no_stuff(stuff)
         owner, price = found
+        if login not in (None, owner):
+            raise acme.not_owner(stuff)
         return owner, float(price)
 
     def get_user_stuff(

@@ -37,7 +37,7 @@ STORES = ["memory", "sqlite", "postgresql"]
 TARGETS = [*STORES, *(f"{store}-http" for store in STORES)]
 LIVE = [target for target in TARGETS if target.endswith("-http")]
 PASSWORD = "Some-Pass-1"
-SECRET = "0123456789abcdef" * 2
+SECRET = "0123456789abcdef" * 4
 
 # the same examples each time, and however slow the machine is
 hypothesis.settings.register_profile("acme", derandomize=True, deadline=None)
@@ -48,7 +48,7 @@ _numbers = itertools.count()
 
 def new_name(kind: str = "thing") -> str:
     """A name that no other test uses, in this run or against the same server."""
-    return f"{kind}{os.getpid()}x{next(_numbers)}"
+    return f"{kind}{os.getpid()}x{next(_numbers)}z"  # the end, lest one begin another
 
 
 @dataclasses.dataclass
@@ -87,7 +87,7 @@ def run(*command: str, cwd: Path = ROOT, **environ: str | None) -> subprocess.Co
 @contextlib.contextmanager
 def serving(*command: str, ready: str, cwd: Path = ROOT, **environ: str) -> Iterator[str]:
     """A server in a process group of its own; yields what it said until it said `ready`."""
-    said = ""
+    said, reader = "", None
     process = subprocess.Popen(
         command,
         cwd=cwd,
@@ -105,22 +105,37 @@ def serving(*command: str, ready: str, cwd: Path = ROOT, **environ: str) -> Iter
                 break
         else:
             pytest.fail(f"the server ended: {said}")
+        # whatever else it says is read, lest it waits for us
+        reader = threading.Thread(target=process.stdout.read)
+        reader.start()
         yield said
     finally:
         with contextlib.suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGTERM)
-        process.communicate(timeout=20)
+        process.wait(timeout=20)
+        if reader:
+            reader.join()
+        assert process.stdout
+        process.stdout.close()
+
+
+def until(condition: Callable[[], Any]) -> None:
+    """Wait for a condition, at most 30 seconds."""
+    end, pause = time.monotonic() + 30, threading.Event()
+    while not condition():
+        assert time.monotonic() < end, "it did not happen in 30 seconds"
+        pause.wait(0.01)
+
+
+def listens(port: int) -> bool:
+    """Whether anybody listens on a port."""
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0
 
 
 def wait_for(port: int) -> None:
-    """Until somebody listens on a port, at most 20 seconds."""
-    end = time.monotonic() + 20
-    while time.monotonic() < end:
-        with socket.socket() as probe:
-            if probe.connect_ex(("127.0.0.1", port)) == 0:
-                return
-        threading.Event().wait(0.01)
-    pytest.fail(f"nobody listens on port {port}")
+    """Until somebody listens on a port."""
+    until(lambda: listens(port))
 
 
 @contextlib.contextmanager

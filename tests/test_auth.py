@@ -4,9 +4,12 @@ import base64
 import os
 import time
 
+import argon2
 import jwt
 import pytest
 
+import database
+from test import app
 from tests.conftest import LIVE, SECRET
 
 JSON = "application/json"
@@ -102,7 +105,7 @@ def test_param(target, params, status):
         (forged(exp=int(time.time()) - 1), 401),
         (forged(exp=None), 401),
         (forged(secret="x" * 32), 401),
-        (forged(secret=SECRET * 2, algorithm="HS512"), 401),
+        (forged(secret=SECRET, algorithm="HS512"), 401),
         (forged(secret=None, algorithm="none"), 401),
         (forged().rpartition(".")[0] + ".", 401),
         ("x.y.z", 401),
@@ -153,3 +156,48 @@ def test_case_of_schemes(target):
 def test_open_routes_ask_nobody(target):
     """Credentials are neither needed nor looked at where everybody may enter."""
     assert target.send("GET", "/hello", headers=basic("acme:wrong")).status == 200
+
+
+def test_not_ascii():
+    """Werkzeug raises on such a header, where a server lets it through."""
+    with app.test_client() as client:
+        res = client.get("/hello-me", headers={"Authorization": "Basic é"})
+    assert (res.status_code, res.json["error"]) == (401, "invalid username or password")
+
+
+def test_unknown_user_costs_a_hash(monkeypatch):
+    """Whether there is such a user cannot be told by the time that a wrong password takes."""
+    checked = []
+
+    def verify(_self, reference, _password):
+        checked.append(reference)
+        raise argon2.exceptions.VerifyMismatchError
+
+    monkeypatch.setattr(argon2.PasswordHasher, "verify", verify)
+    with app.test_client() as client:
+        for login in "acme", "nobody":
+            assert client.get("/hello-me", headers=basic(f"{login}:wrong")).status_code == 401
+    assert len(checked) == 2
+    assert all(reference.startswith("$argon2id$v=19$m=19456,t=2,p=1$") for reference in checked)
+
+
+@pytest.mark.parametrize(
+    ("hook", "headers"),
+    [("get_user_pass", basic("acme:x")), ("user_exists", bearer(forged()))],
+    ids=["password", "token"],
+)
+def test_failing_hook(monkeypatch, hook, headers):
+    """A hook that fails of itself is a 500, in JSON, not a 401."""
+    monkeypatch.setitem(app.config, "FSA_TOKEN_SECRET", SECRET)
+    monkeypatch.setattr(type(database._reference._get_obj()), hook, None)
+    with app.test_client() as client:
+        res = client.get("/hello-me", headers=headers)
+    assert (res.status_code, list(res.json)) == (500, ["error"])
+
+
+def test_life_of_a_token(target):
+    """Ten minutes."""
+    token = target.client().get("/token", 200, login="acme", auth="basic").json["token"]
+    claims = jwt.decode(token, options={"verify_signature": False})
+    assert 590 <= claims["exp"] - time.time() <= 600
+    assert claims["aud"] == "acme"

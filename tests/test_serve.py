@@ -52,6 +52,11 @@ SERVE = (sys.executable, "serve.py")
         (SERVE, {"HOST": "example"}, ["HOST=example", "IP address"]),
         (SERVE, {"HOST": "127.0.0.1", "PORT": "http"}, ["PORT=http"]),
         (SERVE, {"PORT": "65536"}, ["PORT=65536"]),
+        (SERVE, {"PORT": "5" * 5000}, ["PORT=555"]),
+        (SERVE, {"HOST": "::"}, ["HOST=::", "TLS"]),
+        (SERVE, {"HOST": "localhost.example"}, ["HOST=localhost.example", "IP address"]),
+        (FLASK, {"ACME_CONFIG": "README.md"}, ["README.md", "line"]),
+        (FLASK, {"ACME_CONFIG": os.devnull}, ["lacks 'FSA_MODE'"]),
         (SERVE, {"WORKERS": "0"}, ["WORKERS=0"]),
         (SERVE, {"WORKERS": "2"}, ["WORKERS", "memory"]),
         (SERVE, {"CERT": "nowhere.pem"}, ["CERT", "KEY"]),
@@ -134,14 +139,21 @@ def test_first_start(place):
 
 
 def test_environment_wins(place):
-    """A secret of the environment beats that of `.env`, and is not written there."""
-    (place / ".env").write_text("ACME_PASS=From-File-1\n")
+    """A secret of the environment beats that of `.env`, and is not written there.
+
+    What is missing there is added on a line of its own, whatever the file looks like.
+    """
+    (place / ".env").write_text("ACME_PASS=From-File-1")
+    (place / ".env").chmod(0o644)
     port = free_port()
     environ = {"PORT": str(port), "ACME_PASS": "From-Environ-1"}
     with serving(*SERVE, ready="Ctrl-C", cwd=place, **environ) as said:
         wait_for(port)
         assert get(f"http://127.0.0.1:{port}", "From-Environ-1") == {"msg": "hello", "user": "acme"}
-    assert "From-Environ-1" not in (place / ".env").read_text()
+    env = dotenv.dotenv_values(place / ".env")
+    assert env["ACME_PASS"] == "From-File-1"
+    assert len(env["ACME_TOKEN_SECRET"]) >= 32
+    assert stat.S_IMODE((place / ".env").stat().st_mode) == 0o600
     assert "in the environment" in said
 
 

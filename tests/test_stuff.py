@@ -6,7 +6,10 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from tests.conftest import PASSWORD, new_name
+from test import app
+from tests.conftest import PASSWORD, STORES, new_name
+
+CALLS = [("GET", {}), ("PATCH", {"price": 2}), ("DELETE", {})]
 
 
 # who calls (None is nobody), method, on susie's stuff, status, what the answer contains
@@ -74,8 +77,21 @@ def test_permissions_are_live(api, thing):
     api.get(f"/stuff/{name}", 404, login="calvin")
     api.post("/stuff", 201, login="calvin", json={"stuff": name, "price": 1})
     api.get(f"/stuff/{name}", 200, login="calvin")
+    api.get(f"/stuff/{name}", 403, login="susie")
     api.patch(f"/stuff/{name}", 403, login="susie", json={"price": 2})
     api.delete(f"/stuff/{name}", 403, login="susie")
+
+
+@pytest.mark.parametrize("target", STORES, indirect=True)
+@pytest.mark.parametrize(
+    ("method", "value"), [("GET", {}), ("PATCH", {"price": 2}), ("DELETE", {})]
+)
+def test_owner_changes_after_the_hook(target, thing, method, value, monkeypatch):
+    """Who has lost the thing since the hook looked gets 403 from the store."""
+    path = f"/stuff/{thing('susie')}"
+    monkeypatch.setitem(app._fsa._zm._object_perms, "stuff", lambda *_: True)
+    assert target.send_json(method, path, value, who="calvin").status == 403
+    assert target.send("GET", path, who="susie").json["price"] == 1.0
 
 
 def test_pages(target):

@@ -29,6 +29,7 @@ class PostgreSQL(SqlStore):
 
     driver = "psycopg"
     engine = "postgresql"
+    _wrong = psycopg.ProgrammingError
     _unstorable = (UnicodeEncodeError, psycopg.DataError)  # surrogates, NUL
 
     def __init__(self, url: str) -> None:

@@ -17,6 +17,7 @@ class SQLite(SqlStore):
 
     driver = "sqlite3"
     engine = "sqlite"
+    _wrong = sqlite3.Error
 
     def __init__(self, url: str) -> None:
         """Of `sqlite:///relative.db` or `sqlite:////absolute.db`; ValueError for anything else."""
