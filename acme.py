@@ -7,6 +7,7 @@ says what would do. Then what a `Store` does, and `AcmeData`, the one in memory.
 
 import abc
 import bisect
+import dataclasses
 import datetime
 import math
 import re
@@ -126,6 +127,24 @@ class Limit(int):
         return super().__new__(cls, value)
 
 
+class Code(str):
+    """A one-time password: six digits, as text, since it may begin with 0."""
+
+    def __new__(cls, value: object) -> Self:
+        if not isinstance(value, str) or not re.fullmatch("[0-9]{6}", value):
+            raise fsa.ErrorResponse("code must be a text of six digits", 400)
+        return super().__new__(cls, value)
+
+
+class Delete(str):
+    """The word `delete`, for what must not happen by mistake."""
+
+    def __new__(cls, value: object) -> Self:
+        if value != "delete":
+            raise fsa.ErrorResponse("stuff may only be delete here", 400)
+        return super().__new__(cls, value)
+
+
 class Numbers(list[int]):
     """At most 50 integers of at most 300 digits each: so much `isprime` does in 0.2 s."""
 
@@ -183,6 +202,47 @@ class Someone:
             raise fsa.ErrorResponse(message, 400) from None
 
 
+@dataclasses.dataclass(frozen=True)
+class Credentials:
+    """What a sign-in is checked against."""
+
+    password: str  # its hash
+    active: bool
+    otp: bool
+
+
+@dataclasses.dataclass(frozen=True)
+class Profile:
+    """What may be shown of a user."""
+
+    login: str
+    email: str
+    admin: bool
+    active: bool
+    otp: bool
+
+
+@dataclasses.dataclass(frozen=True)
+class Session:
+    """What a token or a refresh cookie refers to; times are seconds since 1970."""
+
+    id: str
+    login: str
+    created: float
+    used: float
+    expires: float
+    origin: str  # an address
+    secret: str | None = None  # the hash of the refresh cookie's
+
+
+class ReusedError(Exception):
+    """A refresh cookie was used that had been traded before: its session has been ended."""
+
+    def __init__(self, login: str) -> None:
+        super().__init__(login)
+        self.login = login
+
+
 class Store(abc.ABC):
     """What every store does, and how: the same calls with the same results.
 
@@ -210,6 +270,91 @@ class Store(abc.ABC):
     @abc.abstractmethod
     def user_is_admin(self, login: str) -> bool:
         """Whether a user is an administrator; nobody is not."""
+
+    @abc.abstractmethod
+    def get_credentials(self, login: str) -> "Credentials | None":
+        """What a sign-in is checked against, None for nobody."""
+
+    @abc.abstractmethod
+    def get_user(self, login: str) -> "Profile":
+        """What may be shown of a user; 404 for nobody."""
+
+    @abc.abstractmethod
+    def get_users(self, limit: int = MAX_PAGE, after: str | None = None) -> "list[Profile]":
+        """The users by login, at most `limit`, those after `after`."""
+
+    @abc.abstractmethod
+    def change_user(
+        self,
+        login: str,
+        email: str | None = None,
+        admin: bool | None = None,
+        active: bool | None = None,
+    ) -> "Profile":
+        """Change what is not None; whoever is disabled has no sessions any more.
+
+        Raises 404 for nobody, 409 if no active administrator would be left.
+        """
+
+    @abc.abstractmethod
+    def delete_user(self, login: str, stuff: bool = False) -> None:
+        """Remove a user with the sessions, and with the stuff if told so.
+
+        Raises 404 for nobody, 409 if stuff is left, or no active administrator would be.
+        """
+
+    @abc.abstractmethod
+    def set_user_pass(self, login: str, password: str) -> None:
+        """Set the hash of a user's password, and end all sessions; 404 for nobody."""
+
+    @abc.abstractmethod
+    def add_session(self, session: "Session", password: str) -> bool:
+        """Begin a session if the user is active and still has the hash; expired ones go."""
+
+    @abc.abstractmethod
+    def get_session_user(self, session: str, now: float) -> str | None:
+        """Whose session it is, None if it has ended or its user is not active."""
+
+    @abc.abstractmethod
+    def get_sessions(self, login: str, now: float) -> "list[Session]":
+        """The sessions of a user that have not ended, by the time they began."""
+
+    @abc.abstractmethod
+    def trade_session(
+        self, session: str, old: str, new: str, now: float, grace: float
+    ) -> "tuple[str, float] | None":
+        """Replace the hash of a session's secret; its user and when it expires, None if it ended.
+
+        The hash before the last trade is taken once more within `grace` seconds of that trade, and
+        then stays replaced by what it was. Any other hash ends the session, and raises ReusedError.
+        """
+
+    @abc.abstractmethod
+    def delete_session(self, login: str, session: str) -> bool:
+        """End a session of a user; whether there was one."""
+
+    @abc.abstractmethod
+    def delete_sessions(self, login: str) -> None:
+        """End all sessions of a user."""
+
+    @abc.abstractmethod
+    def set_otp(self, login: str, secret: str) -> None:
+        """Give a user a secret for one-time passwords, not yet on; 409 if they are on."""
+
+    @abc.abstractmethod
+    def get_otp(self, login: str) -> str | None:
+        """A user's secret for one-time passwords, whether on or not yet; None for none."""
+
+    @abc.abstractmethod
+    def use_otp(self, login: str, step: int, on: bool | None = None) -> bool:
+        """Use the one-time password of a time step, and switch them on or off if told so.
+
+        False, and nothing is changed, for a step that is not later than the last one used.
+        """
+
+    @abc.abstractmethod
+    def reset_otp(self, login: str) -> None:
+        """Take a user's one-time passwords away; 404 for nobody."""
 
     @abc.abstractmethod
     def add_stuff(self, stuff: str, login: str, price: float) -> None:
@@ -250,16 +395,42 @@ no_stuff = _error(404, "no such stuff")
 not_owner = _error(403, "stuff belongs to somebody else")
 
 
+last_admin = _error(409, "there must be an active administrator besides")
+owns_stuff = _error(409, "the user owns stuff: pass it with stuff=delete, or remove it before")
+otp_is_on = _error(409, "one-time passwords are on already")
+
+
+@dataclasses.dataclass
+class _User:
+    """What the store in memory keeps of a user."""
+
+    password: str
+    email: str
+    admin: bool
+    active: bool = True
+    otp_secret: str | None = None
+    otp: bool = False
+    otp_step: int = 0
+    owned: list[str] = dataclasses.field(default_factory=list)  # the names of their stuff, sorted
+
+
+@dataclasses.dataclass
+class _Trade:
+    """A session in memory, and the last trade of its secret."""
+
+    session: Session
+    previous: str | None = None
+    traded: float = 0.0
+
+
 class AcmeData(Store):
     """The store in memory: simple, quick, and gone when the process ends."""
 
     def __init__(self) -> None:
-        # Users: login -> (password_hash, email, is_admin)
-        self.users: dict[str, tuple[str, str, bool]] = {}
+        self.users: dict[str, _User] = {}
         # Stuff: name -> (owner, price)
         self.stuff: dict[str, tuple[str, float]] = {}
-        # Index: owner -> their names, sorted
-        self.owned: dict[str, list[str]] = {}
+        self.sessions: dict[str, _Trade] = {}
         self._lock = threading.RLock()
 
     def has_users(self) -> bool:
@@ -273,16 +444,152 @@ class AcmeData(Store):
         with self._lock:
             if login in self.users:
                 raise user_taken(login)
-            self.users[login] = (password, email, admin)
-            self.owned[login] = []
+            self.users[login] = _User(password, email, admin)
 
     def get_user_pass(self, login: str) -> str | None:
         user = self.users.get(login)
-        return user[0] if user else None
+        return user.password if user else None
 
     def user_is_admin(self, login: str) -> bool:
         user = self.users.get(login)
-        return user[2] if user else False
+        return bool(user and user.admin and user.active)
+
+    def _user(self, login: str) -> _User:
+        if login not in self.users:
+            raise no_user(login)
+        return self.users[login]
+
+    def get_credentials(self, login: str) -> Credentials | None:
+        user = self.users.get(login)
+        return Credentials(user.password, user.active, user.otp) if user else None
+
+    def get_user(self, login: str) -> Profile:
+        user = self._user(login)
+        return Profile(login, user.email, user.admin, user.active, user.otp)
+
+    def get_users(self, limit: int = MAX_PAGE, after: str | None = None) -> list[Profile]:
+        with self._lock:
+            logins = sorted(login for login in self.users if login > (after or ""))
+            return [self.get_user(login) for login in logins[:limit]]
+
+    def change_user(
+        self,
+        login: str,
+        email: str | None = None,
+        admin: bool | None = None,
+        active: bool | None = None,
+    ) -> Profile:
+        email = None if email is None else Email(email)
+        with self._lock:
+            user = self._user(login)
+            if admin is False or active is False:
+                self._check_admins(login)
+            user.email = user.email if email is None else email
+            user.admin = user.admin if admin is None else admin
+            user.active = user.active if active is None else active
+            if not user.active:
+                self.delete_sessions(login)
+            return self.get_user(login)
+
+    def delete_user(self, login: str, stuff: bool = False) -> None:
+        with self._lock:
+            user = self._user(login)
+            self._check_admins(login)
+            if user.owned and not stuff:
+                raise owns_stuff(login)
+            for name in user.owned:
+                del self.stuff[name]
+            self.delete_sessions(login)
+            del self.users[login]
+
+    def _check_admins(self, login: str) -> None:
+        """Refuse if a user is the last active administrator."""
+        admins = [name for name, user in self.users.items() if user.admin and user.active]
+        if admins == [login]:
+            raise last_admin(login)
+
+    def set_user_pass(self, login: str, password: str) -> None:
+        with self._lock:
+            self._user(login).password = password
+            self.delete_sessions(login)
+
+    def add_session(self, session: Session, password: str) -> bool:
+        with self._lock:
+            for name, trade in list(self.sessions.items()):
+                if trade.session.expires <= session.created:
+                    del self.sessions[name]
+            user = self.users.get(session.login)
+            if not user or not user.active or user.password != password:
+                return False
+            self.sessions[session.id] = _Trade(session)
+            return True
+
+    def get_session_user(self, session: str, now: float) -> str | None:
+        trade = self.sessions.get(session)
+        return trade.session.login if trade and trade.session.expires > now else None
+
+    def get_sessions(self, login: str, now: float) -> list[Session]:
+        with self._lock:
+            sessions = [trade.session for trade in self.sessions.values()]
+        mine = [s for s in sessions if s.login == login and s.expires > now]
+        return sorted(mine, key=lambda s: (s.created, s.id))
+
+    def trade_session(
+        self, session: str, old: str, new: str, now: float, grace: float
+    ) -> tuple[str, float] | None:
+        with self._lock:
+            trade = self.sessions.get(session)
+            if not trade or trade.session.expires <= now:
+                return None
+            if old == trade.session.secret:
+                trade.previous, trade.traded = old, now
+                trade.session = dataclasses.replace(trade.session, secret=new, used=now)
+            elif old == trade.previous and now <= trade.traded + grace:
+                trade.previous = None
+            else:
+                del self.sessions[session]
+                raise ReusedError(trade.session.login)
+            return trade.session.login, trade.session.expires
+
+    def delete_session(self, login: str, session: str) -> bool:
+        with self._lock:
+            trade = self.sessions.get(session)
+            if not trade or trade.session.login != login:
+                return False
+            del self.sessions[session]
+            return True
+
+    def delete_sessions(self, login: str) -> None:
+        with self._lock:
+            for name, trade in list(self.sessions.items()):
+                if trade.session.login == login:
+                    del self.sessions[name]
+
+    def set_otp(self, login: str, secret: str) -> None:
+        with self._lock:
+            user = self._user(login)
+            if user.otp:
+                raise otp_is_on(login)
+            user.otp_secret = secret
+
+    def get_otp(self, login: str) -> str | None:
+        user = self.users.get(login)
+        return user.otp_secret if user else None
+
+    def use_otp(self, login: str, step: int, on: bool | None = None) -> bool:
+        with self._lock:
+            user = self._user(login)
+            if step <= user.otp_step:
+                return False
+            user.otp_step = step
+            if on is not None:
+                user.otp = on
+            return True
+
+    def reset_otp(self, login: str) -> None:
+        with self._lock:
+            user = self._user(login)
+            user.otp, user.otp_secret = False, None
 
     def add_stuff(self, stuff: str, login: str, price: float) -> None:
         stuff, price = Name(stuff), Price(price)
@@ -292,7 +599,7 @@ class AcmeData(Store):
             if login not in self.users:
                 raise no_user(login)
             self.stuff[stuff] = (login, price)
-            bisect.insort(self.owned[login], stuff)
+            bisect.insort(self.users[login].owned, stuff)
 
     def get_stuff(self, stuff: str, login: str | None = None) -> tuple[str, float]:
         found = self.stuff.get(stuff)
@@ -306,9 +613,7 @@ class AcmeData(Store):
         self, login: str, limit: int = MAX_PAGE, after: str | None = None
     ) -> list[tuple[str, float]]:
         with self._lock:
-            if login not in self.users:
-                raise no_user(login)
-            names = self.owned[login]
+            names = self._user(login).owned
             start = 0 if after is None else bisect.bisect_right(names, after)
             return [(name, self.stuff[name][1]) for name in names[start : start + limit]]
 
@@ -321,7 +626,7 @@ class AcmeData(Store):
     def delete_stuff(self, stuff: str, login: str | None = None) -> None:
         with self._lock:
             owner, _ = self.get_stuff(stuff, login)
-            names = self.owned[owner]
+            names = self.users[owner].owned
             del names[bisect.bisect_left(names, stuff)]
             del self.stuff[stuff]
 

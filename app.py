@@ -1,7 +1,7 @@
 """Acme, a secure JSON back end: users own stuff at a price.
 
 Each route says who may enter, what it takes, and which call of the store it makes. The rest is in
-the modules that are initialized here: `guard`, `auth`, `cli`, `database`.
+the modules that are initialized here.
 """
 
 # necessary for debug messages to show up
@@ -19,10 +19,12 @@ from flask import url_for
 from flask.typing import ResponseReturnValue as Answer
 from pydantic.dataclasses import dataclass
 
+import account
 import auth
 import cli
 import database
 import guard
+import throttle
 from acme import MAX_PAGE, Email, Limit, Login, Name, Numbers, Password, Price, Someone
 from guard import Json
 
@@ -31,7 +33,9 @@ app = fsa.Flask("acme", static_folder=None)
 try:
     app.config.from_pyfile(os.environ.get("ACME_CONFIG", "acme.conf"))
     guard.init_app(app)
+    throttle.init_app(app)
     auth.init_app(app)
+    account.init_app(app)
     cli.init_app(app)
     if not cli.works_on_database():
         database.init_app(app)
@@ -58,14 +62,14 @@ def get_hello_me(user: fsa.CurrentUser) -> Answer:
 @app.get("/token", authz="AUTH", authn=["basic", "param"])
 def get_token(user: fsa.CurrentUser) -> Answer:
     """A token for who signs in with a password."""
-    return {"token": app.create_token(user)}, 200
+    return account.sign_in(user, 200, lasting=False)
 
 
 # web applications like to POST with authentication parameters to get a token
 @app.post("/token", authz="AUTH", authn="param")
 def post_token(user: fsa.CurrentUser) -> Answer:
-    """A token for who signs in with a password as parameter."""
-    return {"token": app.create_token(user)}, 201, {"Location": url_for("get_token")}
+    """A token for who signs in with a password as parameter, and a cookie to refresh it."""
+    return account.sign_in(user, 201, lasting=True)
 
 
 @app.get("/stuff", authz="AUTH")
@@ -74,10 +78,7 @@ def get_stuff(
 ) -> Answer:
     """One's own stuff by name; a full page has a link to the next one (RFC 8288)."""
     page = db.get_user_stuff(user, limit, after)
-    if len(page) < limit:
-        return fsa.jsonify(page), 200
-    following = url_for("get_stuff", limit=limit, after=page[-1][0])
-    return fsa.jsonify(page), 200, {"Link": f'<{following}>; rel="next"'}
+    return account.next_page(page, limit, page[-1][0] if page else None)
 
 
 @app.post("/stuff", authz="AUTH")
@@ -109,10 +110,12 @@ def delete_stuff_sid(sid: str, user: fsa.CurrentUser) -> Answer:
 
 
 @app.post("/user", authz="admin")
-def post_user(login: Login, password: Password, email: Email) -> Answer:
+def post_user(login: Login, password: Password, email: Email, user: fsa.CurrentUser) -> Answer:
     """Add a user. With param authentication, `password` is the caller's and the new user's."""
     db.add_user(login, app.hash_password(password), email, False)
-    return {"msg": f"user added: {login}"}, 201, {"Location": f"/user/{login}"}
+    auth.audit("user added", user, login)
+    location = url_for("account.get_user", login=login)
+    return {"msg": f"user added: {login}"}, 201, {"Location": location}
 
 
 @dataclass

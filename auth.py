@@ -1,28 +1,58 @@
 """Who is calling, and what they may do: the hooks that FlaskSimpleAuth asks.
 
 An authentication hook returns None where its credentials are absent, the login where they are
-right, and raises 401 where they are wrong, the same for whatever is wrong with them.
+right, and raises 401 where they are wrong, the same for whatever is wrong with them. A token is as
+good as the session in the store that it names.
 """
 
 import functools
+import hashlib
+import hmac
+import json
 import logging
 import secrets
+import sys
+import time
 from collections.abc import Callable
 
 import argon2
 import flask
 import FlaskSimpleAuth as fsa
 import jwt
+import pyotp
+
+import acme
 
 # the database is needed!
 from database import db
+from throttle import Throttle
 
 log = logging.getLogger("acme")
+audit_log = logging.getLogger("acme.audit")
+
+SESSION = 7 * 24 * 3600.0  # seconds that a session lasts from the sign-in
+GRACE = 10.0  # seconds in which a traded refresh cookie is taken once more
+OTP_REALM = "acme-otp"
+OTP_DELAY = 5.0  # minutes for the second step
+TOKEN_ROUTES = {"get_token", "post_token"}  # where a password does for the first step
+OTP_ROUTE = "account.post_token_otp"  # where only that step's token does
 
 Hook = Callable[[fsa.Flask, flask.Request], str | None]
 
 wrong_password = functools.partial(fsa.ErrorResponse, "invalid username or password", 401)
 wrong_token = functools.partial(fsa.ErrorResponse, "invalid token: get a new one at /token", 401)
+wrong_code = functools.partial(fsa.ErrorResponse, "invalid code, or used before")
+
+
+def audit(event: str, who: str | None, whom: str | None = None) -> None:
+    """Write a line to the audit trail: when, what, who, whom, from where; never a secret."""
+    origin = flask.request.remote_addr if flask.has_request_context() else "command line"
+    now = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+    line = {"time": now, "event": event, "who": who, "whom": whom or who, "from": origin}
+    audit_log.info(json.dumps(line))
+
+
+# what a user is
 
 
 def get_user_pass(login: str) -> str | None:
@@ -41,6 +71,148 @@ def user_owns_stuff(login: str, stuff: str, _mode: str | None) -> bool:
     return True
 
 
+def user_may_see(login: str, whom: str, mode: str | None) -> bool:
+    """Whether a user may see to another one: oneself may, and an admin unless mode is `self`."""
+    if login != whom and (mode == "self" or not db.user_is_admin(login)):
+        raise fsa.ErrorResponse("that is somebody else's account", 403)
+    return True
+
+
+# passwords and codes
+
+
+def _throttle() -> Throttle:
+    throttle: Throttle = flask.current_app.extensions["throttle"]
+    return throttle
+
+
+def failed(login: str) -> None:
+    """Count a failed attempt and audit it; what is no login may be a password, and is left out."""
+    _throttle().fail(login)
+    try:
+        audit("failed attempt", acme.Login(login))
+    except fsa.ErrorResponse:
+        audit("failed attempt", None)
+
+
+def is_password(password: str, reference: str) -> bool:
+    """Whether a password is the one of a hash (FlaskSimpleAuth's logs an error for each other)."""
+    try:
+        return argon2.PasswordHasher().verify(reference, password)
+    except argon2.exceptions.VerifyMismatchError:
+        return False
+
+
+def hash_password(password: str) -> str:
+    """The hash of a password; 400 if it is weak."""
+    app = flask.current_app
+    assert isinstance(app, fsa.Flask)
+    return str(app.hash_password(password))
+
+
+def check_password(login: object, password: object) -> acme.Credentials | None:
+    """A user's credentials if the password is right and the user active, else None.
+
+    An unknown user takes as long as a known one. Raises 429 after too many failures.
+    """
+    if not isinstance(login, str) or not isinstance(password, str):
+        raise fsa.ErrorResponse("username and password must be texts", 400)
+    _throttle().check(login)
+    credentials = db.get_credentials(login)
+    nobody: str = flask.current_app.config["ACME_NOBODY"]
+    right = is_password(password, credentials.password if credentials else nobody)
+    if not right or not credentials or not credentials.active:
+        failed(login)
+        return None
+    return credentials
+
+
+def check_code(login: str, secret: str | None, code: str, on: bool | None = None) -> bool:
+    """Whether a one-time password (RFC 6238) is right, and not used before; 429 as above.
+
+    A clock may be 30 seconds off. `on` switches them on or off along with it.
+    """
+    _throttle().check(login)
+    now = int(time.time())
+    totp = pyotp.TOTP(secret or pyotp.random_base32())
+    for step in range(now // totp.interval - 1, now // totp.interval + 2):
+        right = hmac.compare_digest(totp.generate_otp(step), code)
+        if right and secret and db.use_otp(login, step, on):
+            return True
+    failed(login)
+    return False
+
+
+# sessions: a token's scope is its session
+
+
+def _hash(secret: str) -> str:
+    return hashlib.sha256(secret.encode()).hexdigest()
+
+
+def begin_session(app: flask.Flask, login: str, lasting: bool) -> tuple[str, str | None]:
+    """A session's token, and its refresh cookie if it lasts longer than the token.
+
+    Raises 401 if the password has changed since it was checked.
+    """
+    now = time.time()
+    secret = secrets.token_urlsafe(32) if lasting else None
+    session = acme.Session(
+        id=secrets.token_urlsafe(16),
+        login=login,
+        created=now,
+        used=now,
+        expires=now + (SESSION if lasting else 60 * app.config["FSA_TOKEN_DELAY"]),
+        origin=flask.request.remote_addr or "",
+        secret=_hash(secret) if secret else None,
+    )
+    checked = flask.g.get("password") or db.get_user_pass(login) or ""
+    if not db.add_session(session, checked):
+        raise wrong_password()
+    audit("sign-in", login)
+    return _token(app, login, session.id), f"{session.id}.{secret}" if secret else None
+
+
+def _token(app: flask.Flask, login: str, session: str) -> str:
+    realm = app.config["FSA_REALM"]
+    return str(app.extensions["create_token"](login, realm=realm, scope=[session]))
+
+
+def _create_token(app: flask.Flask, login: str) -> str:
+    """The tutorial's `app.create_token`, with a session that lasts as long as the token."""
+    return begin_session(app, login, lasting=False)[0]
+
+
+def first_step(app: flask.Flask, login: str) -> str:
+    """The token for the second step, good as long as the password is the same."""
+    mark = _hash(flask.g.password)
+    create_token = app.extensions["create_token"]
+    return str(create_token(login, realm=OTP_REALM, delay=OTP_DELAY, scope=[mark]))
+
+
+def refresh_session(app: flask.Flask, cookie: str) -> tuple[str, str, float] | None:
+    """A new token, a new refresh cookie and when it expires, None if the session has ended.
+
+    The new secret follows from the old one, so that a cookie that is taken twice (a double reload,
+    two tabs) gives the same successor. Any other second use is theft, and ends the session.
+    """
+    session, _, secret = cookie.partition(".")
+    key = app.config["FSA_TOKEN_SECRET"].encode()
+    new = hmac.new(key, f"refresh {session} {secret}".encode(), "sha256").hexdigest()
+    try:
+        traded = db.trade_session(session, _hash(secret), _hash(new), time.time(), GRACE)
+    except acme.ReusedError as e:
+        audit("refresh cookie reused", e.login)
+        return None
+    if not traded:
+        return None
+    login, expires = traded
+    return _token(app, login, session), f"{session}.{new}", expires
+
+
+# schemes
+
+
 def _loud(app: fsa.Flask, hook: Hook) -> Hook:
     """A scheme whose own failure is a 500, where FlaskSimpleAuth would call it a 401."""
 
@@ -55,22 +227,18 @@ def _loud(app: fsa.Flask, hook: Hook) -> Hook:
     return scheme
 
 
-def _check_password(app: fsa.Flask, login: object, password: object) -> str:
-    """The login, if the password is right; an unknown user costs as much time as a known one."""
-    if not isinstance(login, str) or not isinstance(password, str):
-        raise fsa.ErrorResponse("username and password must be texts", 400)
-    reference = get_user_pass(login)
-    try:
-        # FlaskSimpleAuth's own check logs an error for each wrong password
-        argon2.PasswordHasher().verify(reference or app.config["ACME_NOBODY"], password)
-    except argon2.exceptions.VerifyMismatchError:
-        reference = None
-    if not reference:
+def _by_password(login: object, password: object) -> str:
+    """The login of who signs in with a password; where one-time passwords are on, not far."""
+    credentials = check_password(login, password)
+    if not credentials:
         raise wrong_password()
-    return login
+    if credentials.otp and flask.request.endpoint not in TOKEN_ROUTES:
+        raise fsa.ErrorResponse("a second factor is needed: get a token at /token", 401)
+    flask.g.password, flask.g.otp = credentials.password, credentials.otp
+    return str(login)
 
 
-def basic(app: fsa.Flask, request: flask.Request) -> str | None:
+def basic(_app: fsa.Flask, request: flask.Request) -> str | None:
     """HTTP Basic authentication (RFC 7617)."""
     scheme, _, _ = request.headers.get("Authorization", "").partition(" ")
     if scheme.lower() != "basic":
@@ -81,7 +249,7 @@ def basic(app: fsa.Flask, request: flask.Request) -> str | None:
         credentials = None
     if not credentials:
         raise wrong_password()
-    return _check_password(app, credentials.username, credentials.password)
+    return _by_password(credentials.username, credentials.password)
 
 
 def param(app: fsa.Flask, request: flask.Request) -> str | None:
@@ -91,27 +259,34 @@ def param(app: fsa.Flask, request: flask.Request) -> str | None:
     password = params.get(app.config["FSA_PARAM_PASS"])
     if login is None or password is None:
         return None
-    return _check_password(app, login, password)
+    return _by_password(login, password)
 
 
 def token(app: fsa.Flask, request: flask.Request) -> str | None:
-    """Bearer token (RFC 6750), made by `app.create_token`, of a user who is still there."""
+    """Bearer token (RFC 6750) of a session that has not ended, or of a sign-in's first step."""
     scheme, _, value = request.headers.get("Authorization", "").partition(" ")
     if scheme.lower() != "bearer":
         return None
+    second_step = request.endpoint == OTP_ROUTE
     try:
         claims = jwt.decode(
             value.strip(),
             app.config["FSA_TOKEN_SECRET"],
             algorithms=["HS256"],
-            audience=app.config["FSA_REALM"],
-            options={"require": ["sub", "exp"]},
+            audience=OTP_REALM if second_step else app.config["FSA_REALM"],
+            options={"require": ["sub", "exp", "scope"]},
         )
     except jwt.InvalidTokenError:
         raise wrong_token() from None
-    login = str(claims["sub"])
-    if not db.user_exists(login):
+    login, scope = str(claims["sub"]), str(claims["scope"])
+    if second_step:
+        credentials = db.get_credentials(login)
+        if not credentials or not credentials.active or _hash(credentials.password) != scope:
+            raise wrong_token()
+        flask.g.password = credentials.password
+    elif db.get_session_user(scope, time.time()) != login:
         raise wrong_token()
+    flask.g.session = scope
     return login
 
 
@@ -128,5 +303,13 @@ def init_app(app: fsa.Flask) -> None:
         app.authentication(scheme.__name__, _loud(app, scheme))
     app.group_check("admin", user_is_admin)
     app.object_perms("stuff", user_owns_stuff)
+    app.object_perms("user", user_may_see)
     # what the passwords of unknown users are checked against
     app.config["ACME_NOBODY"] = app.hash_password(secrets.token_urlsafe(), check=False)
+    # as in the tutorial, but for the session that each token needs
+    app.extensions["create_token"] = app.create_token
+    setattr(app, "create_token", functools.partial(_create_token, app))  # noqa: B010
+    if not audit_log.handlers:
+        audit_log.addHandler(logging.StreamHandler(sys.stderr))
+    audit_log.setLevel(logging.INFO)
+    audit_log.propagate = False

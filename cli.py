@@ -1,4 +1,8 @@
-"""The operator's commands: `flask --app app db …`, on the database that `ACME_DATABASE` names."""
+"""The operator's commands, on the database that `ACME_DATABASE` names.
+
+`flask --app app db …` for the database, `flask --app app user …` for the day when nobody can sign
+in. Passwords are asked for, or read from standard input: arguments are for everybody to see.
+"""
 
 import contextlib
 import json
@@ -13,6 +17,9 @@ import flask
 import FlaskSimpleAuth as fsa
 from flask.cli import AppGroup
 
+import acme
+import auth
+from database import db
 from store import SqlStore, open_store
 
 group = AppGroup("db", help="The database: its schema, copies of it, moves to another engine.")
@@ -123,6 +130,92 @@ def _progress(length: int) -> Any:
     return click.progressbar(length=length, file=sys.stderr, update_min_steps=length // 100 + 1)
 
 
+users = AppGroup("user", help="Users: who they are, and who is let in.")
+
+
+@contextlib.contextmanager
+def _change(event: str, login: str) -> Iterator[None]:
+    """A change of a user: its errors as messages, and a line in the audit trail."""
+    try:
+        yield
+    except fsa.ErrorResponse as e:
+        _fail(e.message)
+    auth.audit(event, None, login)
+    click.echo(f"{login}: {event}")
+
+
+def _password() -> str:
+    """The hash of a password that is asked for."""
+    if sys.stdin.isatty():
+        text = click.prompt("Password", hide_input=True, confirmation_prompt=True)
+    else:
+        text = sys.stdin.readline().rstrip("\n")
+    return auth.hash_password(acme.Password(text))
+
+
+@users.command("list")
+def list_() -> None:
+    """List the users: login, address, and what is special about them."""
+    after = None
+    while page := db.get_users(after=after):
+        for user in page:
+            marks = {"admin": user.admin, "disabled": not user.active, "otp": user.otp}
+            words = [word for word, is_so in marks.items() if is_so]
+            click.echo(f"{user.login:32} {user.email} {' '.join(words)}".rstrip())
+        after = page[-1].login
+
+
+@users.command()
+@click.argument("login")
+@click.argument("email")
+def add(login: str, email: str) -> None:
+    """Add a user LOGIN with an address EMAIL."""
+    with _change("user added", login):
+        db.add_user(login, _password(), email, False)
+
+
+@users.command()
+@click.argument("login")
+def password(login: str) -> None:
+    """Set the password of LOGIN, whose sessions end."""
+    with _change("password changed", login):
+        db.set_user_pass(login, _password())
+
+
+@users.command()
+@click.argument("login")
+@click.option("--stuff", is_flag=True, help="with all that the user owns")
+def delete(login: str, stuff: bool) -> None:
+    """Remove LOGIN."""
+    with _change("user deleted", login):
+        db.delete_user(login, stuff)
+
+
+@users.command("otp-reset")
+@click.argument("login")
+def otp_reset(login: str) -> None:
+    """Take the one-time passwords of LOGIN away, whose telephone is lost."""
+    with _change("one-time passwords reset", login):
+        db.reset_otp(login)
+
+
+def _switch(name: str, help_: str, admin: bool | None = None, active: bool | None = None) -> None:
+    """Add a command that changes a user's role or state."""
+
+    @users.command(name, help=help_)
+    @click.argument("login")
+    def command(login: str) -> None:
+        with _change("state changed" if admin is None else "role changed", login):
+            db.change_user(login, admin=admin, active=active)
+
+
+_switch("promote", "Make LOGIN an administrator.", admin=True)
+_switch("demote", "Make LOGIN an ordinary user.", admin=False)
+_switch("enable", "Let LOGIN in again.", active=True)
+_switch("disable", "Let LOGIN in no more; all sessions end at once.", active=False)
+
+
 def init_app(app: fsa.Flask) -> None:
     """Register the commands."""
     app.cli.add_command(group)
+    app.cli.add_command(users)

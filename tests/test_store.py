@@ -40,7 +40,7 @@ from tests.conftest import (
 )
 
 SQL = STORES[1:]
-KILLS = int(os.environ.get("ACME_KILLS", "2"))  # for each store
+KILLS = int(os.environ.get("KILLS", "2"))  # for each store
 
 
 @pytest.fixture(scope="module", params=STORES)

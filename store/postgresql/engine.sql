@@ -21,3 +21,19 @@ COMMIT;
 
 -- name: rollback()!
 ROLLBACK;
+
+-- name: begin_change()!
+BEGIN;
+
+-- name: lock_admins()
+SELECT login FROM users WHERE admin AND active ORDER BY login FOR UPDATE;
+
+-- name: lock_user(login)$
+SELECT login FROM users WHERE login = :login FOR UPDATE;
+
+-- name: add_session(id, login, created, used, expires, origin, secret, password)!
+-- with the lock, no password is changed and nobody is disabled meanwhile
+INSERT INTO sessions (id, login, created, used, expires, origin, secret)
+SELECT :id, login, :created, :used, :expires, :origin, :secret FROM users
+WHERE login = :login AND password = :password AND active
+FOR SHARE;

@@ -31,3 +31,19 @@ COMMIT;
 
 -- name: rollback()!
 ROLLBACK;
+
+-- name: begin_change()!
+BEGIN IMMEDIATE;
+
+-- what BEGIN IMMEDIATE has locked: everything
+
+-- name: lock_admins()
+SELECT login FROM users WHERE admin AND active;
+
+-- name: lock_user(login)$
+SELECT login FROM users WHERE login = :login;
+
+-- name: add_session(id, login, created, used, expires, origin, secret, password)!
+INSERT INTO sessions (id, login, created, used, expires, origin, secret)
+SELECT :id, login, :created, :used, :expires, :origin, :secret FROM users
+WHERE login = :login AND password = :password AND active;

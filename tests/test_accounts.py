@@ -1,0 +1,662 @@
+"""Accounts: who may do what, when tokens and cookies end, the second factor, the audit trail."""
+
+import json
+import logging
+import time
+from concurrent.futures import ThreadPoolExecutor
+
+import jwt
+import pyotp
+import pytest
+
+import auth
+import throttle
+from database import db
+from test import ACME_BASIC, app, basic_auth
+from tests.conftest import PASSWORD, STORES, Target, configured, granian, new_name, run
+
+IN_PROCESS = pytest.mark.parametrize("target", STORES, indirect=True)
+NEW_PASSWORD = "Other-Pass-2"
+HASH = app.hash_password(PASSWORD)
+
+
+def new_user(admin=False):
+    """A user in the store of the target in process, without the time of a hash."""
+    login = new_name("u")
+    db.add_user(login, HASH, f"{login}@acme.org", admin)
+    return login
+
+
+def token_of(login):
+    with app.test_request_context():
+        return {"Authorization": f"Bearer {app.create_token(login)}"}
+
+
+def call(method, path, value=None, headers=None):
+    with app.test_client() as client:
+        return client.open(path, method=method, json=value, headers=headers)
+
+
+# --- who may do what
+
+NEW = {"password": PASSWORD, "email": "some@acme.org"}
+RESET = {"password": NEW_PASSWORD}
+
+# method, path, value, and the status for: nobody, another user, the user of the path, an admin
+ROUTES = [
+    ("GET", "/hello", None, (200, 200, 200, 200)),
+    ("GET", "/hello-me", None, (401, 200, 200, 200)),
+    ("GET", "/token", None, (401, 401, 401, 401)),
+    ("POST", "/token", None, (401, 401, 401, 401)),
+    ("DELETE", "/token", None, (401, 204, 204, 204)),
+    ("POST", "/token/refresh", None, (401, 401, 401, 401)),
+    ("POST", "/token/otp", {"code": "000000"}, (401, 401, 401, 401)),
+    ("GET", "/stuff", None, (401, 200, 200, 200)),
+    ("POST", "/stuff", {"stuff": "{new}", "price": 1}, (401, 201, 201, 201)),
+    ("GET", "/stuff/{thing}", None, (401, 403, 200, 403)),
+    ("PATCH", "/stuff/{thing}", {"price": 1}, (401, 403, 200, 403)),
+    ("DELETE", "/stuff/{thing}", None, (401, 403, 204, 403)),
+    ("GET", "/user", {"limit": 1}, (401, 403, 403, 200)),
+    ("POST", "/user", {"login": "{new}", **NEW}, (401, 403, 403, 201)),
+    ("GET", "/user/{login}", None, (401, 403, 200, 200)),
+    ("PATCH", "/user/{login}", {"email": "new@acme.org"}, (401, 403, 200, 200)),
+    ("PATCH", "/user/{login}", {"admin": True}, (401, 403, 403, 200)),
+    ("PATCH", "/user/{login}", {"active": False}, (401, 403, 403, 200)),
+    ("DELETE", "/user/{login}", None, (401, 403, 409, 409)),
+    ("DELETE", "/user/{login}", {"stuff": "delete"}, (401, 403, 204, 204)),
+    ("PUT", "/user/{login}/password", RESET, (401, 403, 400, 204)),
+    ("PUT", "/user/{login}/password", {**RESET, "current": "x"}, (401, 403, 403, 204)),
+    ("PUT", "/user/{login}/password", {**RESET, "current": PASSWORD}, (401, 403, 204, 204)),
+    ("GET", "/user/{login}/sessions", None, (401, 403, 200, 200)),
+    ("DELETE", "/user/{login}/sessions/none", None, (401, 403, 404, 404)),
+    ("POST", "/user/{login}/otp", None, (401, 403, 201, 403)),
+    ("PUT", "/user/{login}/otp", {"code": "000000", "on": True}, (401, 403, 403, 403)),
+    ("DELETE", "/user/{login}/otp", None, (401, 403, 403, 204)),
+    ("GET", "/user/nobody", None, (401, 403, 403, 404)),
+    ("PATCH", "/user/nobody", {"active": False}, (401, 403, 403, 404)),
+    ("DELETE", "/user/nobody", None, (401, 403, 403, 404)),
+    ("PUT", "/user/nobody/password", RESET, (401, 403, 403, 404)),
+    ("GET", "/user/nobody/sessions", None, (401, 403, 403, 404)),
+    ("DELETE", "/user/nobody/otp", None, (401, 403, 403, 404)),
+    ("GET", "/user/%00", None, (401, 403, 403, 404)),
+    ("GET", "/days", {"who": {"name": "x", "born": "2000-01-01"}}, (200, 200, 200, 200)),
+    ("GET", "/primes", {"li": [7]}, (200, 200, 200, 200)),
+    ("GET", "/len", {"p": 7}, (200, 200, 200, 200)),
+]
+
+
+def ended(login):
+    """Tokens of a user that are good no more, by what happened to them."""
+    disabled, deleted, out, changed = (new_user() for _ in range(4))
+    tokens = {name: token_of(user) for name, user in locals().items() if name != "login"}
+    db.change_user(disabled, active=False)
+    db.delete_user(deleted)
+    db.delete_sessions(out)
+    db.set_user_pass(changed, HASH)
+    session = jwt.decode(
+        token_of(login)["Authorization"].split()[1], options={"verify_signature": False}
+    )["scope"]
+    claims = {"sub": login, "aud": "acme", "exp": time.time() + 60, "scope": session}
+    for name, change in {"expired": {"exp": 1}, "realm": {"aud": auth.OTP_REALM}}.items():
+        value = jwt.encode(claims | change, app.config["FSA_TOKEN_SECRET"])
+        tokens[name] = {"Authorization": f"Bearer {value}"}
+    tokens["forged"] = {"Authorization": f"Bearer {jwt.encode(claims, 'x' * 64)}"}
+    return tokens
+
+
+@IN_PROCESS
+@pytest.mark.parametrize(("method", "path", "value", "statuses"), ROUTES)
+def test_routes(target, method, path, value, statuses):
+    """Each route, for each kind of caller; a token that has ended opens only what is open."""
+    callers = ["nobody", "other", "oneself", "admin", *ended(new_user())]
+    expected = [*statuses, *([statuses[0]] * (len(callers) - 4))]
+    found = []
+    for caller in callers:
+        login, other, admin, thing = new_user(), new_user(), new_user(admin=True), new_name()
+        db.add_stuff(thing, login, 1)
+        people = {"other": other, "oneself": login, "admin": admin}
+        if caller in people:
+            headers = token_of(people[caller])
+        else:
+            headers = {} if caller == "nobody" else ended(login)[caller]
+        names = {"login": login, "thing": thing, "new": new_name("u")}
+        filled = value and {
+            k: v.format(**names) if isinstance(v, str) else v for k, v in value.items()
+        }
+        found.append(call(method, path.format(**names), filled, headers).status_code)
+    assert dict(zip(callers, found, strict=True)) == dict(zip(callers, expected, strict=True))
+
+
+def test_table_is_complete():
+    """Each route of the application stands in the table above."""
+    for rule in app.url_map.iter_rules():
+        for method in rule.methods - {"HEAD", "OPTIONS"}:
+            if (method, rule.rule) in {("POST", p) for p in ("/days", "/primes", "/len")}:
+                continue  # as GET
+            shape = rule.rule.replace("<string:", "<").split("/")
+            assert any(
+                method == known
+                and len(path.split("/")) == len(shape)
+                and all(
+                    s == p or s.startswith("<") for s, p in zip(shape, path.split("/"), strict=True)
+                )
+                for known, path, _, _ in ROUTES
+            ), f"{method} {rule}"
+
+
+# --- users
+
+
+@IN_PROCESS
+def test_profiles(target):
+    """Pages by login; a profile shows what it may, and never a hash."""
+    logins = sorted(new_user() for _ in range(5))
+    found, path = [], "/user?limit=2"
+    headers = token_of(new_user(admin=True))
+    while path:
+        res = call("GET", path, headers=headers)
+        assert b"argon2" not in res.data
+        found += [user["login"] for user in res.json]
+        link = res.headers.get("Link", "")
+        path = link.partition("<")[2].partition(">")[0]
+    assert found == sorted(found)
+    assert set(logins) <= set(found)
+    assert call("GET", f"/user/{logins[0]}", headers=headers).json == {
+        **{"login": logins[0], "email": f"{logins[0]}@acme.org"},
+        **{"admin": False, "active": True, "otp": False},
+    }
+    changed = call("PATCH", f"/user/{logins[0]}", {"admin": True, "email": "x@a.org"}, headers)
+    assert (changed.json["admin"], changed.json["email"]) == (True, "x@a.org")
+    assert call("GET", "/user", {"limit": 1}, token_of(logins[0])).status_code == 200
+
+
+@IN_PROCESS
+def test_delete_with_stuff(target):
+    """409 while stuff is left, and everything goes with stuff=delete."""
+    login, thing = new_user(), new_name()
+    db.add_stuff(thing, login, 1)
+    headers = token_of(new_user(admin=True))
+    assert call("DELETE", f"/user/{login}", headers=headers).status_code == 409
+    assert call("DELETE", f"/user/{login}?stuff=yes", headers=headers).status_code == 400
+    assert call("DELETE", f"/user/{login}?stuff=delete", headers=headers).status_code == 204
+    assert not db.user_exists(login)
+    db.add_user(login, HASH, "again@acme.org", False)
+    assert db.get_user_stuff(login) == []
+
+
+@pytest.mark.parametrize("kind", STORES)
+def test_last_admin(kind, new_database):
+    """However many race to remove the last two administrators, one stays."""
+    with configured(new_database(kind)):
+        other = new_user(admin=True)
+        ways = [
+            lambda login: db.change_user(login, admin=False),
+            lambda login: db.change_user(login, active=False),
+            lambda login: db.delete_user(login),
+        ]
+        for n in range(30):
+            way = ways[n % 3]
+
+            def remove(login, way=way):
+                try:
+                    way(login)
+                except auth.fsa.ErrorResponse as e:
+                    return e.status
+                return 200
+
+            with ThreadPoolExecutor(2) as pool:
+                assert sorted(pool.map(remove, ["acme", other])) == [200, 409]
+            for login in "acme", other:
+                if db.user_exists(login):
+                    db.change_user(login, admin=True, active=True)
+                else:
+                    db.add_user(login, HASH, "some@acme.org", True)
+        db.delete_user(other)
+        headers = token_of("acme")
+        for value in {"admin": False}, {"active": False}:
+            assert call("PATCH", "/user/acme", value, headers).status_code == 409
+        assert call("DELETE", "/user/acme", None, headers).status_code == 409
+
+
+# --- passwords
+
+
+@IN_PROCESS
+def test_password(target):
+    """A new password ends all sessions; it must be strong, and another one."""
+    login = new_user()
+    path, first = f"/user/{login}/password", token_of(login)
+    for password, status in [("weak", 400), (PASSWORD, 400), ("Aa0" * 100, 400)]:
+        res = call("PUT", path, {"password": password, "current": PASSWORD}, first)
+        assert res.status_code == status
+        assert password not in res.text
+    res = call("PUT", path, {"password": NEW_PASSWORD, "current": PASSWORD}, first)
+    assert res.status_code == 204
+    assert call("GET", "/hello-me", headers=first).status_code == 401
+    assert call("GET", "/token", headers=basic_auth(login, PASSWORD)).status_code == 401
+    # at once, within the same second, a new session begins
+    res = call("GET", "/token", headers=basic_auth(login, NEW_PASSWORD))
+    headers = {"Authorization": f"Bearer {res.json['token']}"}
+    assert call("GET", "/hello-me", headers=headers).status_code == 200
+    # an administrator for others, without the current one
+    admin = token_of(new_user(admin=True))
+    assert call("PUT", path, {"password": PASSWORD}, admin).status_code == 204
+    assert call("GET", "/hello-me", headers=headers).status_code == 401
+
+
+@IN_PROCESS
+def test_sign_in_during_change(target):
+    """A sign-in whose password was changed after it was checked begins no session."""
+    login = new_user()
+    with app.test_request_context():
+        auth.flask.g.password = db.get_user_pass(login)
+        db.set_user_pass(login, app.hash_password(NEW_PASSWORD))
+        with pytest.raises(auth.fsa.ErrorResponse) as error:
+            auth.begin_session(app, login, lasting=True)
+    assert error.value.status == 401
+    assert db.get_sessions(login, time.time()) == []
+
+
+def test_disabled_user_is_like_any_other(target):
+    """Unknown, disabled, or with a wrong password: the same answer."""
+    login = target.person(new_name("u"))
+    admin = target.person("acme")
+    path = f"/user/{login}"
+    assert target.send_json("PATCH", path, {"active": False}, admin).status == 200
+    answers = {
+        target.send("GET", "/token", headers=basic_auth(name, password)).body
+        for name, password in [(login, PASSWORD), (login, "wrong"), ("nobody", PASSWORD)]
+    }
+    assert len(answers) == 1
+    # and what it had is gone for good
+    assert target.send("GET", "/hello-me", who=login).status == 401
+    assert target.send_json("PATCH", path, {"active": True}, admin).status == 200
+    assert target.send("GET", "/hello-me", who=login).status == 401
+
+
+# --- sessions
+
+
+def sign_in(client, login, password=PASSWORD):
+    return client.post("/token", json={"username": login, "password": password})
+
+
+def refresh(client):
+    return client.post("/token/refresh")
+
+
+@pytest.fixture
+def browser(target):
+    """A client in process that keeps cookies, and who signs in with it."""
+    with app.test_client() as client:
+        yield client, new_user()
+
+
+@IN_PROCESS
+def test_cookie(browser):
+    """What the refresh cookie is, and that it opens nothing but the refresh."""
+    client, login = browser
+    res = sign_in(client, login)
+    assert res.headers["Location"] == f"/user/{login}/sessions"
+    cookie = res.headers["Set-Cookie"]
+    for attribute in "HttpOnly", "SameSite=Strict", "Path=/token", "Max-Age=604":
+        assert attribute in cookie
+    assert "Secure" not in cookie  # on localhost
+    res = client.post(
+        "/token", json={"username": login, "password": PASSWORD}, base_url="https://acme.org"
+    )
+    assert "Secure" in res.headers["Set-Cookie"]
+    assert client.get("/hello-me").status_code == 401
+    assert client.delete("/token").status_code == 401
+
+
+@IN_PROCESS
+def test_refresh(browser):
+    """A cookie is traded for a new one; the old one is good once more, as for a second tab."""
+    client, login = browser
+    sign_in(client, login)
+    tokens = set()
+    for _ in range(3):
+        before = client.get_cookie("refresh", path="/token").value
+        res = refresh(client)
+        assert res.status_code == 201
+        tokens.add(res.json["token"])
+        assert call("GET", "/hello-me", headers=bearer(res)).status_code == 200
+        after = client.get_cookie("refresh", path="/token").value
+        assert before != after
+    client.set_cookie("refresh", before, path="/token")
+    assert refresh(client).status_code == 201
+    assert client.get_cookie("refresh", path="/token").value == after
+    assert refresh(client).status_code == 201
+    assert len(db.get_sessions(login, time.time())) == 1
+
+
+def bearer(res):
+    return {"Authorization": f"Bearer {res.json['token']}"}
+
+
+@IN_PROCESS
+@pytest.mark.parametrize("theft", ["third", "late", "successor used", "invented"])
+def test_theft(browser, theft, monkeypatch, caplog):
+    """Any other second use ends the whole session, its access tokens too, and is logged."""
+    client, login = browser
+    caplog.set_level(logging.INFO, "acme.audit")
+    monkeypatch.setattr(auth.audit_log, "propagate", True)
+    first = sign_in(client, login)
+    stolen = client.get_cookie("refresh", path="/token").value
+    assert refresh(client).status_code == 201
+    if theft == "late":
+        monkeypatch.setattr(auth, "GRACE", -1.0)
+    elif theft == "successor used":
+        assert refresh(client).status_code == 201
+    elif theft == "third":
+        client.set_cookie("refresh", stolen, path="/token")
+        assert refresh(client).status_code == 201
+    else:
+        stolen = stolen.partition(".")[0] + ".invented"
+    good = client.get_cookie("refresh", path="/token").value
+    client.set_cookie("refresh", stolen, path="/token")
+    res = refresh(client)
+    assert (res.status_code, list(res.json)) == (401, ["error"])
+    assert "Max-Age=0" in res.headers["Set-Cookie"]
+    client.set_cookie("refresh", good, path="/token")
+    assert refresh(client).status_code == 401
+    assert call("GET", "/hello-me", headers=bearer(first)).status_code == 401
+    assert "refresh cookie reused" in caplog.text
+
+
+@IN_PROCESS
+def test_two_uses_at_once(browser):
+    """Two simultaneous uses of a cookie: both get the same successor, and the session goes on."""
+    client, login = browser
+    for _ in range(10):
+        sign_in(client, login)
+        cookie = client.get_cookie("refresh", path="/token").value
+
+        def use(_, cookie=cookie):
+            with app.test_request_context():
+                return auth.refresh_session(app, cookie)
+
+        with ThreadPoolExecutor(2) as pool:
+            one, other = pool.map(use, range(2))
+        assert one[1] == other[1]
+        client.set_cookie("refresh", one[1], path="/token")
+        assert refresh(client).status_code == 201
+
+
+@IN_PROCESS
+@pytest.mark.parametrize("cookie", ["", "x", "x.y", ".", "\0.", "é.ü", "x" * 4000])
+def test_rubbish_cookies(browser, cookie):
+    client, _ = browser
+    client.set_cookie("refresh", cookie, path="/token")
+    assert refresh(client).status_code == 401
+
+
+@IN_PROCESS
+def test_sign_out(browser):
+    """Just this session, or all; token and cookie are refused from the next request on."""
+    client, login = browser
+    other = sign_in(client, login)
+    this = sign_in(client, login)
+    assert call("DELETE", "/token", headers=bearer(this)).status_code == 204
+    assert call("GET", "/hello-me", headers=bearer(this)).status_code == 401
+    assert refresh(client).status_code == 401
+    assert call("GET", "/hello-me", headers=bearer(other)).status_code == 200
+    third = sign_in(client, login)
+    assert call("DELETE", "/token?all=true", headers=bearer(third)).status_code == 204
+    for res in other, third:
+        assert call("GET", "/hello-me", headers=bearer(res)).status_code == 401
+    again = sign_in(client, login)
+    assert call("GET", "/hello-me", headers=bearer(again)).status_code == 200
+
+
+@pytest.mark.parametrize("kind", STORES)
+def test_list_of_sessions(kind, new_database, monkeypatch):
+    """One's sessions, to end one by one; those that have expired are removed."""
+    with configured(new_database(kind)), app.test_client() as client:
+        check_sessions(client, new_user(), monkeypatch)
+
+
+def check_sessions(client, login, monkeypatch):
+    res = sign_in(client, login)
+    call("GET", "/token", headers=basic_auth(login, PASSWORD))
+    sessions = call("GET", f"/user/{login}/sessions", headers=bearer(res)).json
+    assert [set(s) for s in sessions] == [{"id", "created", "used", "expires", "from"}] * 2
+    lasts = [round(s["expires"] - s["created"]) for s in sessions]
+    assert lasts == [7 * 24 * 3600, 600]
+    assert {s["from"] for s in sessions} == {"127.0.0.1"}
+    path = f"/user/{login}/sessions/{sessions[0]['id']}"
+    assert call("DELETE", path, headers=token_of(new_user())).status_code == 403
+    other = new_user()
+    path_of_other = path.replace(login, other)
+    assert call("DELETE", path_of_other, headers=token_of(other)).status_code == 404
+    assert call("DELETE", path, headers=bearer(res)).status_code == 204
+    assert call("GET", "/hello-me", headers=bearer(res)).status_code == 401
+    # a week later
+    monkeypatch.setattr(auth.time, "time", lambda now=time.time(): now + 8 * 24 * 3600)
+    token_of(login)
+    assert len(db.get_sessions(login, 0)) == 1
+
+
+@pytest.mark.parametrize("kind", STORES[1:])
+def test_two_servers(kind, new_database):
+    """A token that was revoked through one server is refused by the other at the next request."""
+    url = new_database(kind)
+    with granian(ACME_DATABASE=url) as one, granian(ACME_DATABASE=url) as other:
+        one, other = Target(one), Target(other)
+        other.people = one.people
+        login = one.person(new_name("u"))
+        endings = [
+            ("DELETE", "/token", {}, login),
+            ("PUT", f"/user/{login}/password", {"password": NEW_PASSWORD}, "acme"),
+            ("PATCH", f"/user/{login}", {"active": False}, "acme"),
+        ]
+        for method, path, value, who in endings:
+            assert other.send("GET", "/hello-me", who=login).status == 200
+            assert one.send_json(method, path, value, one.person(who)).status in (200, 204)
+            assert other.send("GET", "/hello-me", who=login).status == 401
+            if "password" in path:
+                res = one.send_json("PUT", path, {"password": PASSWORD}, "acme")
+                assert res.status == 204
+            del one.people[login]
+            if method != "PATCH":
+                res = other.send("GET", "/token", headers=basic_auth(login, PASSWORD))
+                one.people[login] = res.json["token"]
+
+
+# --- the second factor
+
+
+@pytest.fixture
+def phone(target, monkeypatch):
+    """A user with one-time passwords on, and what shows them: a new one each time."""
+    login = new_user()
+    headers = token_of(login)
+    secret = call("POST", f"/user/{login}/otp", headers=headers).json["secret"]
+    clock = {"now": time.time()}
+    monkeypatch.setattr(auth.time, "time", lambda: clock["now"])
+
+    def code():
+        clock["now"] += 30
+        return pyotp.TOTP(secret).at(clock["now"])
+
+    res = call("PUT", f"/user/{login}/otp", {"code": code(), "on": True}, headers)
+    assert res.status_code == 204
+    return login, code, headers
+
+
+@IN_PROCESS
+def test_second_factor(phone):
+    """A password is the first step only; the second one takes a code, which is good once."""
+    login, code, _ = phone
+    password = basic_auth(login, PASSWORD)
+    assert db.get_user(login).otp
+    for path in "/hello-me", "/stuff", f"/user/{login}":
+        res = call("GET", path, headers=password)
+        assert res.status_code == 401
+        params = {"username": login, "password": PASSWORD}
+        assert call("GET", path, params).status_code == 401
+    res = call("GET", "/token", headers=password)
+    assert (res.status_code, list(res.json)) == (202, ["otp"])
+    assert "Set-Cookie" not in res.headers
+    step = {"Authorization": f"Bearer {res.json['otp']}"}
+    assert call("GET", "/hello-me", headers=step).status_code == 401
+    assert call("POST", "/token/otp", {"code": "000000"}, step).status_code == 401
+    good = code()
+    res = call("POST", "/token/otp", {"code": good}, step)
+    assert res.status_code == 201
+    assert "refresh=" in res.headers["Set-Cookie"]
+    assert call("GET", "/hello-me", headers=bearer(res)).status_code == 200
+    # not again, nor an earlier one
+    assert call("POST", "/token/otp", {"code": good}, step).status_code == 401
+    assert call("POST", "/token/otp", {"code": code()}, bearer(res)).status_code == 401
+    # the first step is worth nothing once the password is another one
+    db.set_user_pass(login, app.hash_password(NEW_PASSWORD))
+    assert call("POST", "/token/otp", {"code": code()}, step).status_code == 401
+
+
+@IN_PROCESS
+def test_switch_second_factor(phone):
+    """On and off take a code; an administrator takes it away without."""
+    login, code, headers = phone
+    path = f"/user/{login}/otp"
+    assert call("POST", path, headers=headers).status_code == 409
+    assert call("PUT", path, {"code": "000000", "on": False}, headers).status_code == 403
+    for bad in 123456, "12345", "1234567", "abcdef", None, ["123456"]:
+        assert call("PUT", path, {"code": bad, "on": False}, headers).status_code == 400
+    assert db.get_user(login).otp
+    assert call("PUT", path, {"code": code(), "on": False}, headers).status_code == 204
+    assert not db.get_user(login).otp
+    assert call("GET", "/hello-me", headers=basic_auth(login, PASSWORD)).status_code == 200
+    secret = call("POST", path, headers=headers).json["secret"]
+    new = call("POST", path, headers=headers).json
+    assert new["secret"] != secret
+    assert new["uri"].startswith(f"otpauth://totp/Acme:{login}?secret={new['secret']}")
+    assert call("DELETE", path, headers=token_of(new_user(admin=True))).status_code == 204
+    assert db.get_otp(login) is None
+
+
+@IN_PROCESS
+def test_code_used_at_once(phone):
+    """Of two simultaneous uses of a code one wins."""
+    login, code, _ = phone
+    for _ in range(5):
+        good = code()
+
+        def use(_, good=good):
+            with app.test_request_context():
+                return auth.check_code(login, db.get_otp(login), good)
+
+        with ThreadPoolExecutor(4) as pool:
+            assert sorted(pool.map(use, range(4))) == [False, False, False, True]
+
+
+# --- too many attempts
+
+
+@pytest.fixture
+def strict(target, monkeypatch):
+    """Three failures for a login, five for an address."""
+    monkeypatch.setitem(
+        app.extensions, "throttle", throttle.Throttle("3/minute, 5/minute", "memory://")
+    )
+
+
+@IN_PROCESS
+def test_throttle(strict):
+    """Right or wrong, by basic, param or `current`, a password is not looked at; tokens go on."""
+    login, other = new_user(), new_user()
+    headers = token_of(login)
+    for _ in range(3):
+        assert call("GET", "/token", headers=basic_auth(login, "wrong")).status_code == 401
+    for password in "wrong", PASSWORD:
+        res = call("GET", "/token", headers=basic_auth(login, password))
+        assert res.status_code == 429
+        assert 1 <= int(res.headers["Retry-After"]) <= 60
+        assert "seconds" in res.json["error"]
+    params = {"username": login, "password": PASSWORD}
+    assert call("POST", "/token", params).status_code == 429
+    change = {"password": NEW_PASSWORD, "current": PASSWORD}
+    assert call("PUT", f"/user/{login}/password", change, headers).status_code == 429
+    assert call("GET", "/hello-me", headers=headers).status_code == 200
+    assert call("GET", "/token", headers=basic_auth(other, PASSWORD)).status_code == 200
+    # and from one address, whoever it tries
+    for _ in range(2):
+        call("GET", "/token", headers=basic_auth(new_user(), "wrong"))
+    assert call("GET", "/token", headers=basic_auth(other, PASSWORD)).status_code == 429
+
+
+@IN_PROCESS
+def test_throttle_of_codes(phone, strict):
+    """Failed codes count as failed passwords do."""
+    login, code, headers = phone
+    path = f"/user/{login}/otp"
+    for _ in range(3):
+        assert call("PUT", path, {"code": "000000", "on": False}, headers).status_code == 403
+    assert call("PUT", path, {"code": code(), "on": False}, headers).status_code == 429
+
+
+# --- the audit trail, and the command line
+
+
+@IN_PROCESS
+def test_audit(browser, monkeypatch, caplog):
+    """One JSON line for each event, with when, who, whom and from where, and no secret."""
+    client, login = browser
+    caplog.set_level(logging.INFO, "acme.audit")
+    monkeypatch.setattr(auth.audit_log, "propagate", True)
+    admin = new_user(admin=True)
+    sign_in(client, login)
+    refresh(client)
+    sign_in(client, login, "Wrong-Pass-1")
+    sign_in(client, "Wrong-Pass-2")
+    call("PATCH", f"/user/{login}", {"admin": True, "active": False}, token_of(admin))
+    call("PUT", f"/user/{login}/password", {"password": NEW_PASSWORD}, token_of(admin))
+    call("DELETE", f"/user/{login}", None, token_of(admin))
+    lines = [json.loads(record.message) for record in caplog.records if record.name == "acme.audit"]
+    assert all(set(line) == {"time", "event", "who", "whom", "from"} for line in lines)
+    events = [(line["event"], line["who"], line["whom"]) for line in lines]
+    for event in [
+        ("sign-in", login, login),
+        ("failed attempt", login, login),
+        ("failed attempt", None, None),
+        ("role changed", admin, login),
+        ("state changed", admin, login),
+        ("password changed", admin, login),
+        ("user deleted", admin, login),
+    ]:
+        assert event in events
+    for secret in PASSWORD, NEW_PASSWORD, "Wrong-Pass", "argon2":
+        assert secret not in caplog.text
+
+
+def test_command_line(new_database):
+    """For the day when nobody can sign in: passwords come from standard input, never arguments."""
+    url = new_database("sqlite")
+
+    def user(*arguments, ok=True, **options):
+        command = [auth.sys.executable, "-m", "flask", "--app", "./app.py", "user", *arguments]
+        res = run(*command, ACME_DATABASE=url, **options)
+        assert (res.returncode == 0) == ok, res.stderr
+        assert "Traceback" not in res.stderr
+        return res.stdout
+
+    user("add", "susie", "susie@acme.org", stdin=f"{PASSWORD}\n")
+    user("add", "susie", "susie@acme.org", stdin=f"{PASSWORD}\n", ok=False)
+    user("add", "calvin", "calvin@acme.org", stdin="weak\n", ok=False)
+    for command in "demote", "disable", "delete":
+        user(command, "acme", ok=False)
+    for command in "promote", "disable", "enable", "otp-reset":
+        user(command, "susie")
+        user(command, "nobody", ok=False)
+    user("password", "susie", stdin=f"{NEW_PASSWORD}\n")
+    assert "susie" in user("list")
+    assert "admin" in next(line for line in user("list").splitlines() if "susie" in line)
+    with configured(url):
+        assert (
+            call("GET", "/hello-me", headers=basic_auth("susie", NEW_PASSWORD)).status_code == 200
+        )
+        assert call("GET", "/hello-me", headers=ACME_BASIC).status_code == 200
+    user("demote", "susie")
+    user("delete", "susie")
+    assert "susie" not in user("list")

@@ -1,0 +1,69 @@
+"""The count of failed attempts: who has guessed wrong too often must wait.
+
+Counted are passwords and one-time passwords, by address and login, and by address alone.
+"""
+
+import logging
+import math
+import time
+
+import flask
+import FlaskSimpleAuth as fsa
+import limits
+
+log = logging.getLogger("acme")
+
+
+class Throttle:
+    """Counts in a storage of the `limits` library, such as `memory://` or `redis://host:6379`."""
+
+    def __init__(self, rates: str, storage: str) -> None:
+        """`rates` are two, for an address and login, and for an address: `10/minute, 100/hour`.
+
+        Raises ValueError for what is none, and for a storage that there is not.
+        """
+        try:
+            self._per_login, self._per_address = limits.parse_many(rates)
+        except ValueError:
+            raise ValueError(
+                f"ACME_LOGIN_LIMIT={rates} must be two rates, for a login and an address, "
+                "like 10/5 minutes, 100/5 minutes"
+            ) from None
+        try:
+            self._limiter = limits.strategies.FixedWindowRateLimiter(
+                limits.storage.storage_from_string(storage)
+            )
+        except Exception as e:
+            raise ValueError(f"ACME_LIMITS cannot be used: {e}") from None
+
+    def _keys(self, login: str) -> list[tuple[limits.RateLimitItem, tuple[str, ...]]]:
+        address = flask.request.remote_addr or ""
+        return [
+            (self._per_login, ("login", address, login[:64])),
+            (self._per_address, ("address", address)),
+        ]
+
+    def check(self, login: str) -> None:
+        """Before an attempt: 429 with Retry-After if there were too many, right or wrong."""
+        try:
+            for rate, key in self._keys(login):
+                if not self._limiter.test(rate, *key):
+                    end = self._limiter.get_window_stats(rate, *key).reset_time
+                    wait = max(1, math.ceil(end - time.time()))
+                    message = f"too many failed attempts: try again in {wait} seconds"
+                    raise fsa.ErrorResponse(message, 429, {"Retry-After": str(wait)})
+        except Exception as e:
+            log.error("failed attempts cannot be counted, sign-in goes on: %s", e)
+
+    def fail(self, login: str) -> None:
+        """After an attempt that failed."""
+        try:
+            for rate, key in self._keys(login):
+                self._limiter.hit(rate, *key)
+        except Exception as e:
+            log.error("failed attempts cannot be counted, sign-in goes on: %s", e)
+
+
+def init_app(app: fsa.Flask) -> None:
+    """Set up the count that the configuration asks for."""
+    app.extensions["throttle"] = Throttle(app.config["ACME_LOGIN_LIMIT"], app.config["ACME_LIMITS"])
