@@ -22,6 +22,7 @@ from pydantic.dataclasses import dataclass
 
 MAX_PRICE = 10**12
 MAX_PAGE = 1_000
+SWEEP = 60.0  # seconds between two looks through all sessions in memory
 
 
 class Login(str):
@@ -431,6 +432,9 @@ class AcmeData(Store):
         # Stuff: name -> (owner, price)
         self.stuff: dict[str, tuple[str, float]] = {}
         self.sessions: dict[str, _Trade] = {}
+        # Index: the logins, sorted
+        self._logins: list[str] = []
+        self._swept = 0.0  # when expired sessions were removed
         self._lock = threading.RLock()
 
     def has_users(self) -> bool:
@@ -445,6 +449,7 @@ class AcmeData(Store):
             if login in self.users:
                 raise user_taken(login)
             self.users[login] = _User(password, email, admin)
+            bisect.insort(self._logins, login)
 
     def get_user_pass(self, login: str) -> str | None:
         user = self.users.get(login)
@@ -469,8 +474,8 @@ class AcmeData(Store):
 
     def get_users(self, limit: int = MAX_PAGE, after: str | None = None) -> list[Profile]:
         with self._lock:
-            logins = sorted(login for login in self.users if login > (after or ""))
-            return [self.get_user(login) for login in logins[:limit]]
+            start = bisect.bisect_right(self._logins, after or "")
+            return [self.get_user(login) for login in self._logins[start : start + limit]]
 
     def change_user(
         self,
@@ -501,6 +506,7 @@ class AcmeData(Store):
                 del self.stuff[name]
             self.delete_sessions(login)
             del self.users[login]
+            del self._logins[bisect.bisect_left(self._logins, login)]
 
     def _check_admins(self, login: str) -> None:
         """Refuse if a user is the last active administrator."""
@@ -515,9 +521,11 @@ class AcmeData(Store):
 
     def add_session(self, session: Session, password: str) -> bool:
         with self._lock:
-            for name, trade in list(self.sessions.items()):
-                if trade.session.expires <= session.created:
-                    del self.sessions[name]
+            if session.created > self._swept + SWEEP:
+                self._swept = session.created
+                for name, trade in list(self.sessions.items()):
+                    if trade.session.expires <= session.created:
+                        del self.sessions[name]
             user = self.users.get(session.login)
             if not user or not user.active or user.password != password:
                 return False

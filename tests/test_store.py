@@ -231,6 +231,31 @@ def test_upgrade_keeps_data(kind, new_database, tmp_path):
 
 
 @pytest.mark.parametrize("kind", SQL)
+def test_from_the_first_schema(kind, new_database):
+    """A database of the first schema, with users and stuff in it, becomes one of today."""
+    url = new_database(kind)
+    found = open_store(url)
+    migrations = found.migrations()
+    found.migrations = lambda: migrations[:1]
+    found.upgrade()
+    with found._connection() as connection:
+        for statement in [
+            "INSERT INTO users (login, password, email, admin)"
+            " VALUES ('susie', '-', 's@a.org', TRUE)",
+            "INSERT INTO stuff (name, owner, price) VALUES ('pencil', 'susie', 3.14)",
+        ]:
+            connection.execute(statement)
+    del found.migrations
+    with pytest.raises(SchemaError, match="make db-upgrade"):
+        found.check_schema()
+    res = run(*DB, "upgrade", ACME_DATABASE=url)
+    assert "applied: 0002" in res.stdout, res.stderr
+    assert found.get_user("susie") == acme.Profile("susie", "s@a.org", True, True, False)
+    assert found.get_user_stuff("susie") == [("pencil", 3.14)]
+    found.close()
+
+
+@pytest.mark.parametrize("kind", SQL)
 @pytest.mark.parametrize(("change", "word"), [(-1, "make db-upgrade"), (1, "newer")])
 def test_other_schema(kind, change, word, new_database):
     """An application that meets another schema refuses to start, and says what to do."""
