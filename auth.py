@@ -14,6 +14,7 @@ import secrets
 import sys
 import time
 from collections.abc import Callable
+from typing import Any
 
 import argon2
 import flask
@@ -262,22 +263,33 @@ def param(app: fsa.Flask, request: flask.Request) -> str | None:
     return _by_password(login, password)
 
 
+def _claims(token: str, keys: list[str], realm: str) -> dict[str, Any]:
+    """What a token says, if one of the secrets has signed it and its time is not over; else 401."""
+    for key in keys:
+        try:
+            claims: dict[str, Any] = jwt.decode(
+                token,
+                key,
+                algorithms=["HS256"],
+                audience=realm,
+                options={"require": ["sub", "exp", "scope"]},
+            )
+        except jwt.InvalidSignatureError:
+            continue
+        except jwt.InvalidTokenError:
+            break
+        return claims
+    raise wrong_token()
+
+
 def token(app: fsa.Flask, request: flask.Request) -> str | None:
     """Bearer token (RFC 6750) of a session that has not ended, or of a sign-in's first step."""
     scheme, _, value = request.headers.get("Authorization", "").partition(" ")
     if scheme.lower() != "bearer":
         return None
     second_step = request.endpoint == OTP_ROUTE
-    try:
-        claims = jwt.decode(
-            value.strip(),
-            app.config["FSA_TOKEN_SECRET"],
-            algorithms=["HS256"],
-            audience=OTP_REALM if second_step else app.config["FSA_REALM"],
-            options={"require": ["sub", "exp", "scope"]},
-        )
-    except jwt.InvalidTokenError:
-        raise wrong_token() from None
+    realm = OTP_REALM if second_step else app.config["FSA_REALM"]
+    claims = _claims(value.strip(), app.config["ACME_TOKEN_SECRETS"], realm)
     login, scope = str(claims["sub"]), str(claims["scope"])
     if second_step:
         credentials = db.get_credentials(login)
@@ -292,9 +304,10 @@ def token(app: fsa.Flask, request: flask.Request) -> str | None:
 
 def init_app(app: fsa.Flask) -> None:
     """Register the hooks; ValueError for a secret that is short and an unknown `ACME_AUTH`."""
-    if len(app.config["FSA_TOKEN_SECRET"].encode()) < 32:
+    if any(len(key.encode()) < 32 for key in app.config["ACME_TOKEN_SECRETS"]):
         raise ValueError(
-            "ACME_TOKEN_SECRET must have 32 bytes or more: try openssl rand -base64 33"
+            "ACME_TOKEN_SECRET must have 32 bytes or more (each, if there are several): "
+            "try openssl rand -base64 33"
         )
     if app.config["ACME_AUTH"] not in ("any", "token"):
         raise ValueError(f"ACME_AUTH={app.config['ACME_AUTH']} is unknown: use any or token")

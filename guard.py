@@ -194,8 +194,10 @@ def http_error(e: HTTPException) -> flask.typing.ResponseReturnValue:
 def finish_response(response: flask.Response) -> flask.Response:
     """After a request: an error is JSON even where it was text, and a line of bearable length."""
     if response.status_code >= 400:
-        text = response.get_data(as_text=True)
-        message = json.loads(text)["error"] if response.is_json else text
+        message = response.get_data(as_text=True)
+        if response.is_json:
+            body = json.loads(message)
+            message = str(body["error"]) if isinstance(body, dict) and "error" in body else message
         if len(message) > MAX_MESSAGE:
             message = f"{message[:MAX_MESSAGE]}…"
         response.data = json.dumps({"error": message}) + "\n"

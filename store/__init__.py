@@ -85,7 +85,8 @@ class SqlStore(acme.Store):
             yield connection
         except Exception as e:
             if not self._is_away(e):
-                self._idle.append(connection)
+                if connection:
+                    self._idle.append(connection)
                 raise
             if connection:
                 connection.close()

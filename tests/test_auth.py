@@ -197,7 +197,7 @@ def test_unknown_user_costs_a_hash(monkeypatch):
 )
 def test_failing_hook(monkeypatch, hook, headers):
     """A hook that fails of itself is a 500, in JSON, not a 401."""
-    monkeypatch.setitem(app.config, "FSA_TOKEN_SECRET", SECRET)
+    monkeypatch.setitem(app.config, "ACME_TOKEN_SECRETS", [SECRET])
     monkeypatch.setattr(type(database._reference._get_obj()), hook, None)
     with app.test_client() as client:
         res = client.get("/hello-me", headers=headers)
@@ -210,3 +210,17 @@ def test_life_of_a_token(target):
     claims = jwt.decode(token, options={"verify_signature": False})
     assert 590 <= claims["exp"] - time.time() <= 600
     assert claims["aud"] == "acme"
+
+
+@pytest.mark.parametrize("keys", [["new"], ["new", "old"], ["old", "new"]])
+def test_rotation(keys, monkeypatch):
+    """The first secret signs, all verify; what none of them has signed is refused."""
+    secrets = {"new": "n" * 40, "old": "o" * 40}
+    with app.test_client() as client:
+        monkeypatch.setattr(app._fsa._am._tm, "_sign", secrets["old"])
+        monkeypatch.setitem(app.config, "ACME_TOKEN_SECRETS", [secrets["old"]])
+        old = client.get("/token", headers=basic(f"acme:{PASS}")).json["token"]
+        assert client.get("/hello-me", headers=bearer(old)).status_code == 200
+        monkeypatch.setitem(app.config, "ACME_TOKEN_SECRETS", [secrets[key] for key in keys])
+        status = client.get("/hello-me", headers=bearer(old)).status_code
+    assert status == (200 if "old" in keys else 401)

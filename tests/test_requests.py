@@ -10,6 +10,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+import guard
 from test import app
 from tests.conftest import LIVE, new_name
 
@@ -145,6 +146,8 @@ def test_everything_is_json(target, method, path, value, status):
     assert res.status == status
     assert res.headers["Content-Type"] == "application/json"
     assert res.headers["Application"] == "Acme"
+    assert res.headers["X-Content-Type-Options"] == "nosniff"
+    assert res.headers["Cache-Control"] == "no-store"
     json.loads(res.body)
 
 
@@ -152,6 +155,16 @@ def test_text_of_a_route_is_no_html():
     """A fork whose route returns a text does not serve it as HTML."""
     with app.test_request_context():
         assert app.make_response("<script>").content_type == "text/plain"
+
+
+@pytest.mark.parametrize(
+    ("body", "shown"), [({"error": "no tea"}, "no tea"), ({"x": 1}, '{"x":1}')]
+)
+def test_errors_of_a_fork(body, shown):
+    """An error that a route makes by itself has the same shape as all others."""
+    with app.test_request_context():
+        response = app.make_response((body, 418))
+        assert guard.finish_response(response).json["error"].strip() == shown
 
 
 def test_empty_json_body(target):
