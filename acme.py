@@ -309,6 +309,10 @@ class Store(abc.ABC):
         """Set the hash of a user's password, and end all sessions; 404 for nobody."""
 
     @abc.abstractmethod
+    def renew_user_pass(self, login: str, old: str, new: str) -> bool:
+        """Replace a hash by another one of the same password; False if it has changed meanwhile."""
+
+    @abc.abstractmethod
     def add_session(self, session: "Session", password: str) -> bool:
         """Begin a session if the user is active and still has the hash; expired ones go."""
 
@@ -518,6 +522,14 @@ class AcmeData(Store):
         with self._lock:
             self._user(login).password = password
             self.delete_sessions(login)
+
+    def renew_user_pass(self, login: str, old: str, new: str) -> bool:
+        with self._lock:
+            user = self.users.get(login)
+            if not user or user.password != old:
+                return False
+            user.password = new
+            return True
 
     def add_session(self, session: Session, password: str) -> bool:
         with self._lock:

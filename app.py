@@ -112,7 +112,7 @@ def delete_stuff_sid(sid: str, user: fsa.CurrentUser) -> Answer:
 @app.post("/user", authz="admin")
 def post_user(login: Login, password: Password, email: Email, user: fsa.CurrentUser) -> Answer:
     """Add a user. With param authentication, `password` is the caller's and the new user's."""
-    db.add_user(login, app.hash_password(password), email, False)
+    db.add_user(login, auth.hash_password(password), email, False)
     auth.audit("user added", user, login)
     location = url_for("account.get_user", login=login)
     return {"msg": f"user added: {login}"}, 201, {"Location": location}

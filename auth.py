@@ -5,6 +5,7 @@ right, and raises 401 where they are wrong, the same for whatever is wrong with 
 good as the session in the store that it names.
 """
 
+import contextlib
 import functools
 import hashlib
 import hmac
@@ -12,11 +13,13 @@ import json
 import logging
 import secrets
 import sys
+import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import argon2
+import bcrypt
 import flask
 import FlaskSimpleAuth as fsa
 import jwt
@@ -37,6 +40,11 @@ OTP_REALM = "acme-otp"
 OTP_DELAY = 5.0  # minutes for the second step
 TOKEN_ROUTES = {"get_token", "post_token"}  # where a password does for the first step
 OTP_ROUTE = "account.post_token_otp"  # where only that step's token does
+
+HASHES = 2  # how many passwords are hashed at the same time, in a process
+WAITING = 4  # how many more may wait for that: far fewer than there are threads
+_ROOM = threading.BoundedSemaphore(HASHES + WAITING)
+_DESKS = threading.BoundedSemaphore(HASHES)
 
 Hook = Callable[[fsa.Flask, flask.Request], str | None]
 
@@ -96,19 +104,45 @@ def failed(login: str) -> None:
         audit("failed attempt", None)
 
 
-def is_password(password: str, reference: str) -> bool:
-    """Whether a password is the one of a hash (FlaskSimpleAuth's logs an error for each other)."""
+@contextlib.contextmanager
+def _hashing() -> Iterator[None]:
+    """A place to hash: the few who wait for one leave most threads to who has a token, else 503."""
+    if not _ROOM.acquire(blocking=False):
+        message = "too many sign-ins at the same time: try again"
+        raise fsa.ErrorResponse(message, 503, {"Retry-After": "1"})
     try:
-        return argon2.PasswordHasher().verify(reference, password)
-    except argon2.exceptions.VerifyMismatchError:
-        return False
+        with _DESKS:
+            yield
+    finally:
+        _ROOM.release()
 
 
-def hash_password(password: str) -> str:
-    """The hash of a password; 400 if it is weak."""
+def is_password(password: str, reference: str) -> bool:
+    """Whether a password is the one of a hash, argon2 or (from elsewhere) bcrypt."""
+    with _hashing():
+        if reference.startswith("$2"):
+            return bcrypt.checkpw(password.encode()[:72], reference.encode())
+        try:  # FlaskSimpleAuth's own check logs an error for each wrong one
+            return argon2.PasswordHasher().verify(reference, password)
+        except argon2.exceptions.VerifyMismatchError:
+            return False
+
+
+def hash_password(password: str, check: bool = True) -> str:
+    """The hash of a password; 400 if it is weak, unless it need not be checked."""
     app = flask.current_app
     assert isinstance(app, fsa.Flask)
-    return str(app.hash_password(password))
+    with _hashing():
+        return str(app.hash_password(password, check))
+
+
+def _renewed(login: str, password: str, reference: str) -> str:
+    """The hash that the store has from now on: another one if it was not made as ours are."""
+    hasher = argon2.PasswordHasher(**flask.current_app.config["FSA_PASSWORD_OPTS"])
+    if reference.startswith("$argon2") and not hasher.check_needs_rehash(reference):
+        return reference
+    new = hash_password(password, check=False)
+    return new if db.renew_user_pass(login, reference, new) else reference
 
 
 def check_password(login: object, password: object) -> acme.Credentials | None:
@@ -235,7 +269,8 @@ def _by_password(login: object, password: object) -> str:
         raise wrong_password()
     if credentials.otp and flask.request.endpoint not in TOKEN_ROUTES:
         raise fsa.ErrorResponse("a second factor is needed: get a token at /token", 401)
-    flask.g.password, flask.g.otp = credentials.password, credentials.otp
+    flask.g.password = _renewed(str(login), str(password), credentials.password)
+    flask.g.otp = credentials.otp
     return str(login)
 
 

@@ -332,6 +332,9 @@ class SqlStore(acme.Store):
                 raise acme.no_user(login)
             self._queries.delete_sessions(connection, login=login)
 
+    def renew_user_pass(self, login: str, old: str, new: str) -> bool:
+        return bool(self._call(self._queries.renew_user_pass, login=login, old=old, new=new))
+
     def add_session(self, session: acme.Session, password: str) -> bool:
         with self._connection() as connection:
             self._queries.delete_expired_sessions(connection, now=session.created)

@@ -40,6 +40,9 @@ DELETE FROM users WHERE login = :login;
 -- name: set_user_pass(login, password)!
 UPDATE users SET password = :password WHERE login = :login;
 
+-- name: renew_user_pass(login, old, new)!
+UPDATE users SET password = :new WHERE login = :login AND password = :old;
+
 -- name: set_otp(login, secret)!
 UPDATE users SET otp_secret = :secret WHERE login = :login AND NOT otp;
 

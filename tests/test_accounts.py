@@ -2,9 +2,12 @@
 
 import json
 import logging
+import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 
+import argon2
+import bcrypt
 import jwt
 import pyotp
 import pytest
@@ -13,7 +16,7 @@ import auth
 import throttle
 from database import db
 from test import ACME_BASIC, app, basic_auth
-from tests.conftest import PASSWORD, STORES, Target, configured, granian, new_name, run
+from tests.conftest import PASSWORD, STORES, Target, configured, granian, new_name, run, until
 
 IN_PROCESS = pytest.mark.parametrize("target", STORES, indirect=True)
 NEW_PASSWORD = "Other-Pass-2"
@@ -272,6 +275,51 @@ def test_disabled_user_is_like_any_other(target):
     assert target.send("GET", "/hello-me", who=login).status == 401
     assert target.send_json("PATCH", path, {"active": True}, admin).status == 200
     assert target.send("GET", "/hello-me", who=login).status == 401
+
+
+BCRYPT = bcrypt.hashpw(PASSWORD.encode(), bcrypt.gensalt(4)).decode()
+CHEAP = argon2.PasswordHasher(memory_cost=1000, time_cost=1, parallelism=1).hash(PASSWORD)
+
+
+@IN_PROCESS
+@pytest.mark.parametrize("old", [BCRYPT, CHEAP], ids=["bcrypt", "cheap"])
+def test_old_hashes(target, old):
+    """A hash of another scheme or other parameters verifies, and is renewed at the next sign-in."""
+    login = new_name("u")
+    db.add_user(login, old, "some@acme.org", False)
+    assert call("GET", "/token", headers=basic_auth(login, "wrong")).status_code == 401
+    assert db.get_user_pass(login) == old
+    assert call("GET", "/token", headers=basic_auth(login, PASSWORD)).status_code == 200
+    new = db.get_user_pass(login)
+    assert new.startswith("$argon2id$v=19$m=19456,t=2,p=1$")
+    assert call("GET", "/token", headers=basic_auth(login, PASSWORD)).status_code == 200
+    assert db.get_user_pass(login) == new
+
+
+def test_crowd(monkeypatch):
+    """Beyond those who hash and the few who wait, sign-ins are 503; tokens go on."""
+    started, finish = threading.Semaphore(0), threading.Event()
+
+    def verify(_self, _reference, _password):
+        started.release()
+        assert finish.wait(20)
+        return True
+
+    headers = token_of("acme")
+    monkeypatch.setattr(argon2.PasswordHasher, "verify", verify)
+    with ThreadPoolExecutor(16) as pool:
+        inside = auth.HASHES + auth.WAITING
+        first = [pool.submit(call, "GET", "/hello-me", None, ACME_BASIC) for _ in range(inside)]
+        until(lambda: auth._ROOM._value == 0)
+        for _ in range(auth.HASHES):
+            started.acquire()
+        res = call("GET", "/hello-me", None, ACME_BASIC)
+        assert (res.status_code, res.headers["Retry-After"]) == (503, "1")
+        assert call("GET", "/hello-me", headers=headers).status_code == 200
+        assert not started.acquire(blocking=False)
+        finish.set()
+        assert {answer.result().status_code for answer in first} == {200}
+    assert auth._ROOM._value == inside
 
 
 # --- sessions
