@@ -16,6 +16,7 @@ import flask
 import FlaskSimpleAuth as fsa
 from werkzeug.exceptions import BadRequest, HTTPException, LengthRequired, RequestEntityTooLarge
 from werkzeug.formparser import FormDataParser
+from werkzeug.middleware.proxy_fix import ProxyFix
 
 import acme
 
@@ -191,8 +192,16 @@ def http_error(e: HTTPException) -> flask.typing.ResponseReturnValue:
     return response
 
 
+def _is_insecure(request: flask.Request) -> bool:
+    """Whether a request came in clear from another machine: FSA_SECURE refuses all of these."""
+    address = request.remote_addr or ""
+    return not (request.is_secure or address.startswith("127.") or address == "::1")
+
+
 def finish_response(response: flask.Response) -> flask.Response:
     """After a request: an error is JSON even where it was text, and a line of bearable length."""
+    if response.status_code == 500 and _is_insecure(flask.request):
+        response.status_code = 403  # FlaskSimpleAuth takes it for a fault of its own
     if response.status_code >= 400:
         message = response.get_data(as_text=True)
         if response.is_json:
@@ -238,9 +247,14 @@ def _numbers(value: Any) -> Any:
 
 
 def init_app(app: fsa.Flask) -> None:
-    """Put the guard before and behind every route; ValueError for an unknown mode."""
+    """Put the guard before and behind every route; ValueError for a wrong setting."""
     if app.config["FSA_MODE"] not in MODES:
         raise ValueError(f"ACME_MODE={app.config['FSA_MODE']} is unknown: use {', '.join(MODES)}")
+    proxies = app.config["ACME_PROXIES"]
+    if not re.fullmatch("[0-9]", proxies):
+        raise ValueError(f"ACME_PROXIES={proxies} must be a number from 0 to 9")
+    if n := int(proxies):
+        setattr(app, "wsgi_app", ProxyFix(app.wsgi_app, x_for=n, x_proto=n, x_host=n))  # noqa: B010
     app.request_class = Request
     app.url_map.merge_slashes = False  # a wrong address is 404, not a page that redirects
     app.before_request(check_request)

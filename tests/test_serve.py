@@ -45,6 +45,7 @@ SERVE = (sys.executable, "serve.py")
         (SERVE, {"ACME_DATABASE": "postgresql://u:Secret@127.0.0.1:1/x"}, ["refused"]),
         (FLASK, {"ACME_DATABASE": "postgresql://u:Secret@127.0.0.1:1/x"}, ["refused"]),
         (SERVE, {"ACME_DATABASE": "postgresql://u:Secret%w@127.0.0.1/x"}, ["percent-encoded"]),
+        (FLASK, {"ACME_PROXIES": "one"}, ["ACME_PROXIES=one"]),
         (FLASK, {"ACME_LOGIN_LIMIT": "many"}, ["ACME_LOGIN_LIMIT=many", "10/5 minutes"]),
         (FLASK, {"ACME_LOGIN_LIMIT": "5/minute"}, ["ACME_LOGIN_LIMIT=5/minute", "two rates"]),
         (FLASK, {"ACME_LIMITS": "nowhere://"}, ["ACME_LIMITS"]),
@@ -99,6 +100,35 @@ def test_auth_token():
         "/stuff 401 401 200",
         "/token 401 200 401",
     ], res.stderr
+
+
+@pytest.mark.parametrize(
+    ("proxies", "expected"),
+    [
+        ("0", "127.0.0.1 http localhost"),
+        ("1", "2.2.2.2 https two.org"),
+        ("2", "1.1.1.1 https one.org"),
+    ],
+)
+def test_proxies(proxies, expected):
+    """Whom a proxy speaks for is believed from as many as there are, and from no one more."""
+    code = """if True:
+        from app import app
+        import flask
+        @app.get("/where", authz="OPEN")
+        def get_where():
+            request = flask.request
+            return {"where": f"{request.remote_addr} {request.scheme} {request.host}"}
+        headers = {
+            "X-Forwarded-For": "1.1.1.1, 2.2.2.2",
+            "X-Forwarded-Proto": "https, https",
+            "X-Forwarded-Host": "one.org, two.org",
+        }
+        res = app.test_client().get("/where", headers=headers)
+        print(res.json.get("where", res.json))
+    """
+    res = run(sys.executable, "-c", code, ACME_PROXIES=proxies)
+    assert res.stdout.strip() == expected, res.stderr
 
 
 @pytest.fixture
