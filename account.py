@@ -29,7 +29,8 @@ account = flask.Blueprint("account", __name__)
 
 def sign_in(login: str, status: int, lasting: bool) -> Answer:
     """The answer to who has shown a password: a token, or the way to the second step (202)."""
-    if flask.g.otp:
+    if flask.g.credentials.otp:
+        audit("first step of a sign-in", login)
         return {"otp": auth.first_step(current_app, login)}, 202
     return _signed_in(login, status, lasting)
 
@@ -47,12 +48,13 @@ def _signed_in(login: str, status: int, lasting: bool) -> Answer:
 
 def _set_cookie(response: flask.Response, cookie: str, expires: float) -> None:
     """Set the refresh cookie, which only the token routes get; an empty one takes it away."""
+    host = urllib.parse.urlsplit(flask.request.host_url).hostname
     response.set_cookie(
         COOKIE,
         cookie,
         max_age=max(0, int(expires - time.time())),
         path="/token",
-        secure=urllib.parse.urlsplit(flask.request.host_url).hostname not in LOCAL,
+        secure=flask.request.is_secure or host not in LOCAL,
         httponly=True,
         samesite="Strict",
     )
@@ -134,9 +136,12 @@ def patch_user(
     if (admin, active) != (None, None) and not db.user_is_admin(user):
         raise fsa.ErrorResponse("only an administrator changes admin and active", 403)
     profile = db.change_user(login, email, admin, active)
-    for what, change in ("role", admin), ("state", active):
-        if change is not None:
-            audit(f"{what} changed", user, login)
+    if email is not None:
+        audit("address changed", user, login)
+    if admin is not None:
+        audit("promoted" if admin else "demoted", user, login)
+    if active is not None:
+        audit("enabled" if active else "disabled", user, login)
     return fsa.jsonify(profile), 200
 
 
@@ -144,7 +149,7 @@ def patch_user(
 def delete_user(login: str, user: fsa.CurrentUser, stuff: Delete | None = None) -> Answer:
     """Remove a user, who must own no stuff unless `stuff=delete` takes it along."""
     db.delete_user(login, stuff is not None)
-    audit("user deleted", user, login)
+    audit("user deleted with stuff" if stuff else "user deleted", user, login)
     return "", 204
 
 
@@ -153,15 +158,18 @@ def put_password(
     login: str, password: Password, user: fsa.CurrentUser, current: Password | None = None
 ) -> Answer:
     """Set a new password, one's own with the current one; all sessions of the user end."""
+    reference = None
     if login == user:
         if current is None:
             raise fsa.ErrorResponse("current, the password until now, is missing", 400)
-        if not auth.check_password(login, current):
+        checked = auth.check_password(login, current)
+        if not checked:
             raise fsa.ErrorResponse("current is not the password", 403)
-    reference = db.get_user_pass(login)
-    if reference and auth.is_password(password, reference):
+        reference = checked.password
+    old = reference or db.get_user_pass(login)
+    if old and auth.is_password(password, old):
         raise fsa.ErrorResponse("the new password must differ from the old one", 400)
-    db.set_user_pass(login, auth.hash_password(password))
+    db.set_user_pass(login, auth.hash_password(password), reference)
     audit("password changed", user, login)
     return "", 204
 
@@ -197,6 +205,7 @@ def post_otp(login: str) -> Answer:
     """A new secret for one-time passwords (RFC 6238); they are on after a PUT with a code."""
     secret = pyotp.random_base32()
     db.set_otp(login, secret)
+    audit("new secret for one-time passwords", login)
     uri = pyotp.TOTP(secret).provisioning_uri(name=login, issuer_name="Acme")
     location = url_for("account.post_otp", login=login)
     return {"secret": secret, "uri": uri}, 201, {"Location": location}
@@ -204,16 +213,20 @@ def post_otp(login: str) -> Answer:
 
 @account.put("/user/<login>/otp", authz=("user", "login", "self"), authn="token")
 def put_otp(login: str, code: Code, on: bool) -> Answer:
-    """Switch one-time passwords on or off, with one of them."""
+    """Switch one-time passwords on or off, with one of them; on ends one's other sessions."""
     if not auth.check_code(login, db.get_otp(login), code, on):
         raise auth.wrong_code(403)
+    if on:  # whatever a password alone has opened
+        db.delete_sessions(login, but=flask.g.session)
     audit(f"one-time passwords {'on' if on else 'off'}", login)
     return "", 204
 
 
 @account.delete("/user/<login>/otp", authz="admin", authn="token")
 def delete_otp(login: str, user: fsa.CurrentUser) -> Answer:
-    """Take a user's one-time passwords away, whose telephone is lost."""
+    """Take another user's one-time passwords away, whose telephone is lost."""
+    if login == user:
+        raise fsa.ErrorResponse("your own take a code: PUT with on=false", 403)
     db.reset_otp(login)
     audit("one-time passwords reset", user, login)
     return "", 204

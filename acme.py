@@ -305,16 +305,22 @@ class Store(abc.ABC):
         """
 
     @abc.abstractmethod
-    def set_user_pass(self, login: str, password: str) -> None:
-        """Set the hash of a user's password, and end all sessions; 404 for nobody."""
+    def set_user_pass(self, login: str, password: str, old: str | None = None) -> None:
+        """Set the hash of a user's password, and end all sessions; 404 for nobody.
+
+        If `old` is given, 403 unless the user is active and that is still the hash.
+        """
 
     @abc.abstractmethod
     def renew_user_pass(self, login: str, old: str, new: str) -> bool:
         """Replace a hash by another one of the same password; False if it has changed meanwhile."""
 
     @abc.abstractmethod
-    def add_session(self, session: "Session", password: str) -> bool:
-        """Begin a session if the user is active and still has the hash; expired ones go."""
+    def add_session(self, session: "Session", checked: "Credentials") -> bool:
+        """Begin a session if the user is active and all is still as it was checked.
+
+        That is the hash, and whether one-time passwords are on. Expired sessions go.
+        """
 
     @abc.abstractmethod
     def get_session_user(self, session: str, now: float) -> str | None:
@@ -339,8 +345,8 @@ class Store(abc.ABC):
         """End a session of a user; whether there was one."""
 
     @abc.abstractmethod
-    def delete_sessions(self, login: str) -> None:
-        """End all sessions of a user."""
+    def delete_sessions(self, login: str, but: str = "") -> None:
+        """End all sessions of a user, but for one if it is given."""
 
     @abc.abstractmethod
     def set_otp(self, login: str, secret: str) -> None:
@@ -351,10 +357,11 @@ class Store(abc.ABC):
         """A user's secret for one-time passwords, whether on or not yet; None for none."""
 
     @abc.abstractmethod
-    def use_otp(self, login: str, step: int, on: bool | None = None) -> bool:
-        """Use the one-time password of a time step, and switch them on or off if told so.
+    def use_otp(self, login: str, secret: str, step: int, on: bool | None = None) -> bool:
+        """Use the one-time password of a secret and time step, and switch them on or off if told.
 
-        False, and nothing is changed, for a step that is not later than the last one used.
+        False, and nothing is changed, for a step that is not later than the last one used, and a
+        secret that the user has no more.
         """
 
     @abc.abstractmethod
@@ -402,6 +409,7 @@ not_owner = _error(403, "stuff belongs to somebody else")
 
 last_admin = _error(409, "there must be an active administrator besides")
 owns_stuff = _error(409, "the user owns stuff: pass it with stuff=delete, or remove it before")
+password_changed = _error(403, "the password has been changed meanwhile")
 otp_is_on = _error(409, "one-time passwords are on already")
 
 
@@ -518,9 +526,12 @@ class AcmeData(Store):
         if admins == [login]:
             raise last_admin(login)
 
-    def set_user_pass(self, login: str, password: str) -> None:
+    def set_user_pass(self, login: str, password: str, old: str | None = None) -> None:
         with self._lock:
-            self._user(login).password = password
+            user = self._user(login)
+            if old is not None and (user.password != old or not user.active):
+                raise password_changed(login)
+            user.password = password
             self.delete_sessions(login)
 
     def renew_user_pass(self, login: str, old: str, new: str) -> bool:
@@ -531,7 +542,7 @@ class AcmeData(Store):
             user.password = new
             return True
 
-    def add_session(self, session: Session, password: str) -> bool:
+    def add_session(self, session: Session, checked: Credentials) -> bool:
         with self._lock:
             if session.created > self._swept + SWEEP:
                 self._swept = session.created
@@ -539,7 +550,7 @@ class AcmeData(Store):
                     if trade.session.expires <= session.created:
                         del self.sessions[name]
             user = self.users.get(session.login)
-            if not user or not user.active or user.password != password:
+            if not user or Credentials(user.password, user.active, user.otp) != checked:
                 return False
             self.sessions[session.id] = _Trade(session)
             return True
@@ -579,10 +590,10 @@ class AcmeData(Store):
             del self.sessions[session]
             return True
 
-    def delete_sessions(self, login: str) -> None:
+    def delete_sessions(self, login: str, but: str = "") -> None:
         with self._lock:
             for name, trade in list(self.sessions.items()):
-                if trade.session.login == login:
+                if trade.session.login == login and name != but:
                     del self.sessions[name]
 
     def set_otp(self, login: str, secret: str) -> None:
@@ -596,10 +607,10 @@ class AcmeData(Store):
         user = self.users.get(login)
         return user.otp_secret if user else None
 
-    def use_otp(self, login: str, step: int, on: bool | None = None) -> bool:
+    def use_otp(self, login: str, secret: str, step: int, on: bool | None = None) -> bool:
         with self._lock:
-            user = self._user(login)
-            if step <= user.otp_step:
+            user = self.users.get(login)
+            if not user or user.otp_secret != secret or step <= user.otp_step:
                 return False
             user.otp_step = step
             if on is not None:

@@ -6,11 +6,14 @@ good as the session in the store that it names.
 """
 
 import contextlib
+import dataclasses
 import functools
+import getpass
 import hashlib
 import hmac
 import json
 import logging
+import re
 import secrets
 import sys
 import threading
@@ -56,6 +59,7 @@ wrong_code = functools.partial(fsa.ErrorResponse, "invalid code, or used before"
 def audit(event: str, who: str | None, whom: str | None = None) -> None:
     """Write a line to the audit trail: when, what, who, whom, from where; never a secret."""
     origin = flask.request.remote_addr if flask.has_request_context() else "command line"
+    who = who if flask.has_request_context() else getpass.getuser()
     now = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
     line = {"time": now, "event": event, "who": who, "whom": whom or who, "from": origin}
     audit_log.info(json.dumps(line))
@@ -84,6 +88,8 @@ def user_may_see(login: str, whom: str, mode: str | None) -> bool:
     """Whether a user may see to another one: oneself may, and an admin unless mode is `self`."""
     if login != whom and (mode == "self" or not db.user_is_admin(login)):
         raise fsa.ErrorResponse("that is somebody else's account", 403)
+    if not re.fullmatch(acme.Login.PATTERN, whom):  # which no store needs to be asked for
+        raise acme.no_user(whom)
     return True
 
 
@@ -95,9 +101,9 @@ def _throttle() -> Throttle:
     return throttle
 
 
-def failed(login: str) -> None:
+def failed(login: str, everywhere: bool = False) -> None:
     """Count a failed attempt and audit it; what is no login may be a password, and is left out."""
-    _throttle().fail(login)
+    _throttle().fail(login, everywhere)
     try:
         audit("failed attempt", acme.Login(login))
     except fsa.ErrorResponse:
@@ -124,7 +130,7 @@ def is_password(password: str, reference: str) -> bool:
             return bcrypt.checkpw(password.encode()[:72], reference.encode())
         try:  # FlaskSimpleAuth's own check logs an error for each wrong one
             return argon2.PasswordHasher().verify(reference, password)
-        except argon2.exceptions.VerifyMismatchError:
+        except (argon2.exceptions.VerificationError, argon2.exceptions.InvalidHashError):
             return False
 
 
@@ -167,14 +173,14 @@ def check_code(login: str, secret: str | None, code: str, on: bool | None = None
 
     A clock may be 30 seconds off. `on` switches them on or off along with it.
     """
-    _throttle().check(login)
+    _throttle().check(login, everywhere=True)
     now = int(time.time())
     totp = pyotp.TOTP(secret or pyotp.random_base32())
     for step in range(now // totp.interval - 1, now // totp.interval + 2):
         right = hmac.compare_digest(totp.generate_otp(step), code)
-        if right and secret and db.use_otp(login, step, on):
+        if right and secret and db.use_otp(login, secret, step, on):
             return True
-    failed(login)
+    failed(login, everywhere=True)
     return False
 
 
@@ -188,7 +194,7 @@ def _hash(secret: str) -> str:
 def begin_session(app: flask.Flask, login: str, lasting: bool) -> tuple[str, str | None]:
     """A session's token, and its refresh cookie if it lasts longer than the token.
 
-    Raises 401 if the password has changed since it was checked.
+    Raises 401 if the user is not as he was when the password was checked.
     """
     now = time.time()
     secret = secrets.token_urlsafe(32) if lasting else None
@@ -201,8 +207,8 @@ def begin_session(app: flask.Flask, login: str, lasting: bool) -> tuple[str, str
         origin=flask.request.remote_addr or "",
         secret=_hash(secret) if secret else None,
     )
-    checked = flask.g.get("password") or db.get_user_pass(login) or ""
-    if not db.add_session(session, checked):
+    checked = flask.g.get("credentials") or db.get_credentials(login)
+    if not checked or not db.add_session(session, checked):
         raise wrong_password()
     audit("sign-in", login)
     return _token(app, login, session.id), f"{session.id}.{secret}" if secret else None
@@ -220,7 +226,7 @@ def _create_token(app: flask.Flask, login: str) -> str:
 
 def first_step(app: flask.Flask, login: str) -> str:
     """The token for the second step, good as long as the password is the same."""
-    mark = _hash(flask.g.password)
+    mark = _hash(flask.g.credentials.password)
     create_token = app.extensions["create_token"]
     return str(create_token(login, realm=OTP_REALM, delay=OTP_DELAY, scope=[mark]))
 
@@ -268,9 +274,10 @@ def _by_password(login: object, password: object) -> str:
     if not credentials:
         raise wrong_password()
     if credentials.otp and flask.request.endpoint not in TOKEN_ROUTES:
+        audit("password without second factor", str(login))
         raise fsa.ErrorResponse("a second factor is needed: get a token at /token", 401)
-    flask.g.password = _renewed(str(login), str(password), credentials.password)
-    flask.g.otp = credentials.otp
+    password = _renewed(str(login), str(password), credentials.password)
+    flask.g.credentials = dataclasses.replace(credentials, password=password)
     return str(login)
 
 
@@ -330,7 +337,7 @@ def token(app: fsa.Flask, request: flask.Request) -> str | None:
         credentials = db.get_credentials(login)
         if not credentials or not credentials.active or _hash(credentials.password) != scope:
             raise wrong_token()
-        flask.g.password = credentials.password
+        flask.g.credentials = credentials
     elif db.get_session_user(scope, time.time()) != login:
         raise wrong_token()
     flask.g.session = scope

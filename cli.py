@@ -27,7 +27,8 @@ group = AppGroup("db", help="The database: its schema, copies of it, moves to an
 
 def works_on_database() -> bool:
     """Whether such a command is running, which opens the database by itself, whatever its state."""
-    return Path(sys.argv[0]).name in ("flask", "__main__.py") and group.name in sys.argv[1:]
+    commands = (word for word in sys.argv[1:] if word in ("db", "user", "run", "routes", "shell"))
+    return Path(sys.argv[0]).name in ("flask", "__main__.py") and next(commands, "") == "db"
 
 
 def _fail(message: object) -> NoReturn:
@@ -136,10 +137,14 @@ users = AppGroup("user", help="Users: who they are, and who is let in.")
 @contextlib.contextmanager
 def _change(event: str, login: str) -> Iterator[None]:
     """A change of a user: its errors as messages, and a line in the audit trail."""
+    if flask.current_app.config["ACME_DATABASE"] == "memory:":
+        _fail("data in memory are gone with this command: set ACME_DATABASE")
     try:
         yield
     except fsa.ErrorResponse as e:
         _fail(e.message)
+    except UnicodeError:
+        _fail("that is not UTF-8")
     auth.audit(event, None, login)
     click.echo(f"{login}: {event}")
 
@@ -149,7 +154,7 @@ def _password() -> str:
     if sys.stdin.isatty():
         text = click.prompt("Password", hide_input=True, confirmation_prompt=True)
     else:
-        text = sys.stdin.readline().rstrip("\n")
+        text = sys.stdin.readline().rstrip("\r\n")
     return auth.hash_password(acme.Password(text))
 
 
@@ -205,7 +210,7 @@ def _switch(name: str, help_: str, admin: bool | None = None, active: bool | Non
     @users.command(name, help=help_)
     @click.argument("login")
     def command(login: str) -> None:
-        with _change("state changed" if admin is None else "role changed", login):
+        with _change(f"{name.removesuffix('e')}ed", login):
             db.change_user(login, admin=admin, active=active)
 
 

@@ -13,6 +13,7 @@ import shlex
 import socket
 import ssl
 import sys
+import urllib.parse
 from pathlib import Path
 
 import dotenv
@@ -105,7 +106,8 @@ def place(url: str) -> str:
         return "memory: what is stored ends with it"
     if url.startswith("sqlite:"):
         return str(Path(url.removeprefix("sqlite:///")).absolute())
-    return f"{url.partition(':')[0]} on {url.rpartition('@')[2]}"
+    parts = urllib.parse.urlsplit(url)
+    return f"PostgreSQL, {parts.hostname or 'here'}{parts.path}"
 
 
 def main() -> None:

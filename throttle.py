@@ -24,6 +24,8 @@ class Throttle:
         """
         try:
             self._per_login, self._per_address = limits.parse_many(rates)
+            if not (self._per_login.amount and self._per_address.amount):
+                raise ValueError
         except ValueError:
             raise ValueError(
                 f"ACME_LOGIN_LIMIT={rates} must be two rates, for a login and an address, "
@@ -33,20 +35,23 @@ class Throttle:
             self._limiter = limits.strategies.FixedWindowRateLimiter(
                 limits.storage.storage_from_string(storage)
             )
-        except Exception as e:
-            raise ValueError(f"ACME_LIMITS cannot be used: {e}") from None
+        except Exception as e:  # which may have a password in it
+            scheme = storage.partition(":")[0]
+            raise ValueError(f"ACME_LIMITS={scheme}:… cannot be used: {type(e).__name__}") from None
 
-    def _keys(self, login: str) -> list[tuple[limits.RateLimitItem, tuple[str, ...]]]:
+    def _keys(self, login: str, everywhere: bool) -> list[tuple[limits.RateLimitItem, str, str]]:
         address = flask.request.remote_addr or ""
-        return [
-            (self._per_login, ("login", address, login[:64])),
-            (self._per_address, ("address", address)),
-        ]
+        keys = [(self._per_login, address, login[:64]), (self._per_address, address, "")]
+        # who guesses codes has the password: no address is a stranger's
+        return [*keys, (self._per_login, "everywhere", login[:64])] if everywhere else keys
 
-    def check(self, login: str) -> None:
-        """Before an attempt: 429 with Retry-After if there were too many, right or wrong."""
+    def check(self, login: str, everywhere: bool = False) -> None:
+        """Before an attempt: 429 with Retry-After if there were too many, right or wrong.
+
+        `everywhere` counts those for the login from all addresses together as well.
+        """
         try:
-            for rate, key in self._keys(login):
+            for rate, *key in self._keys(login, everywhere):
                 if not self._limiter.test(rate, *key):
                     end = self._limiter.get_window_stats(rate, *key).reset_time
                     wait = max(1, math.ceil(end - time.time()))
@@ -55,10 +60,10 @@ class Throttle:
         except Exception as e:
             log.error("failed attempts cannot be counted, sign-in goes on: %s", e)
 
-    def fail(self, login: str) -> None:
+    def fail(self, login: str, everywhere: bool = False) -> None:
         """After an attempt that failed."""
         try:
-            for rate, key in self._keys(login):
+            for rate, *key in self._keys(login, everywhere):
                 self._limiter.hit(rate, *key)
         except Exception as e:
             log.error("failed attempts cannot be counted, sign-in goes on: %s", e)

@@ -9,6 +9,7 @@ import contextlib
 import dataclasses
 import itertools
 import logging
+import re
 import time
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
@@ -27,6 +28,7 @@ USER_COLUMNS = (
     *("login", "password", "email", "admin"),
     *("active", "otp_secret", "otp", "otp_step"),
 )
+FLAGS = {"admin", "active", "otp"}  # which SQLite keeps as 0 and 1
 PAGE = 1_000  # rows that an export or import holds in memory
 SILENCE = 5.0  # seconds between two lines in the log about a database that is away
 
@@ -43,7 +45,7 @@ class SqlStore(acme.Store):
 
     driver: str  # aiosql's name of the driver
     engine: str  # the folder with the migrations and what is the engine's own
-    _wrong: type[Exception]  # the driver's error for a statement that is wrong or not allowed
+    _wrong: type[Exception]  # the driver's errors
     _unstorable: tuple[type[Exception], ...] = (UnicodeEncodeError,)  # surrogates
 
     def __init__(self) -> None:
@@ -197,9 +199,18 @@ class SqlStore(acme.Store):
     def backup(self, path: Path) -> None:
         """Write a consistent copy of the database to a new file, whatever goes on meanwhile."""
 
-    @abc.abstractmethod
     def restore(self, path: Path) -> None:
-        """Bring a copy back into an empty database; ValueError if the file is none."""
+        """Bring a copy back into an empty database; ValueError if the file is none.
+
+        Its sessions are not: whoever signed out since the copy was made stays out.
+        """
+        self._restore(path)
+        if self.schema_version() == len(self.migrations()):
+            self._call(self._queries.delete_all_sessions)
+
+    @abc.abstractmethod
+    def _restore(self, path: Path) -> None:
+        """Bring all of a copy back."""
 
     def count(self) -> int:
         """How many rows `export` yields."""
@@ -217,7 +228,9 @@ class SqlStore(acme.Store):
                 after = ""
                 while rows := list(query(connection, after=after, limit=PAGE)):
                     for row in rows:
-                        yield {"kind": kind} | dict(zip(names, row, strict=True))
+                        values = dict(zip(names, row, strict=True))
+                        flags = {name: bool(values[name]) for name in FLAGS & values.keys()}
+                        yield {"kind": kind} | values | flags
                     after = rows[-1][0]
 
     def import_rows(self, rows: Iterable[dict[str, Any]]) -> None:
@@ -232,12 +245,18 @@ class SqlStore(acme.Store):
         with self._transaction(self._queries.begin_alone) as connection:
             if self._queries.has_users(connection):
                 raise ValueError("the database has users: import into an empty one")
-            for number, (kind, page) in enumerate(_pages(rows)):
-                try:
+            try:
+                for kind, page in _pages(rows):
                     query, row = kinds[kind]
                     query(connection, [row(**values) for values in page])
-                except (KeyError, TypeError, fsa.ErrorResponse) as e:
-                    raise ValueError(f"malformed rows from {number * PAGE} on: {e}") from e
+            except self._wrong as e:
+                if self._is_away(e):
+                    raise
+                raise ValueError(f"rows that do not fit each other: {e}") from e
+            except (AttributeError, KeyError, OverflowError, TypeError) as e:
+                raise ValueError(f"a malformed row: {e!r}") from e
+            except fsa.ErrorResponse as e:
+                raise ValueError(f"a malformed row: {e.message}") from e
 
     # calls
 
@@ -299,7 +318,7 @@ class SqlStore(acme.Store):
             )
             profile = _profile(login, row)
             if not profile.active:
-                self._queries.delete_sessions(connection, login=login)
+                self._queries.delete_sessions(connection, login=login, but="")
         return profile
 
     def delete_user(self, login: str, stuff: bool = False) -> None:
@@ -326,20 +345,23 @@ class SqlStore(acme.Store):
         if admins == [login]:
             raise acme.last_admin(login)
 
-    def set_user_pass(self, login: str, password: str) -> None:
+    def set_user_pass(self, login: str, password: str, old: str | None = None) -> None:
         with self._transaction(self._queries.begin_change) as connection:
-            if not self._queries.set_user_pass(connection, login=login, password=password):
-                raise acme.no_user(login)
-            self._queries.delete_sessions(connection, login=login)
+            values = {"login": login, "password": password, "old": old}
+            if not self._queries.set_user_pass(connection, **values):
+                if not self._queries.lock_user(connection, login=login):
+                    raise acme.no_user(login)
+                raise acme.password_changed(login)
+            self._queries.delete_sessions(connection, login=login, but="")
 
     def renew_user_pass(self, login: str, old: str, new: str) -> bool:
         return bool(self._call(self._queries.renew_user_pass, login=login, old=old, new=new))
 
-    def add_session(self, session: acme.Session, password: str) -> bool:
+    def add_session(self, session: acme.Session, checked: acme.Credentials) -> bool:
+        values = dataclasses.asdict(session) | {"password": checked.password, "otp": checked.otp}
         with self._connection() as connection:
             self._queries.delete_expired_sessions(connection, now=session.created)
-            values = dataclasses.asdict(session)
-            return bool(self._queries.add_session(connection, **values, password=password) > 0)
+            return checked.active and bool(self._queries.add_session(connection, **values) > 0)
 
     def get_session_user(self, session: str, now: float) -> str | None:
         login = self._call(self._queries.get_session_user, session=session, now=now)
@@ -370,8 +392,8 @@ class SqlStore(acme.Store):
     def delete_session(self, login: str, session: str) -> bool:
         return bool(self._call(self._queries.delete_session, login=login, session=session))
 
-    def delete_sessions(self, login: str) -> None:
-        self._call(self._queries.delete_sessions, login=login)
+    def delete_sessions(self, login: str, but: str = "") -> None:
+        self._call(self._queries.delete_sessions, login=login, but=but)
 
     def set_otp(self, login: str, secret: str) -> None:
         if not self._call(self._queries.set_otp, login=login, secret=secret):
@@ -382,8 +404,9 @@ class SqlStore(acme.Store):
         secret = self._call(self._queries.get_otp, login=login)
         return secret if secret is None else str(secret)
 
-    def use_otp(self, login: str, step: int, on: bool | None = None) -> bool:
-        return bool(self._call(self._queries.use_otp, login=login, step=step, active=on))
+    def use_otp(self, login: str, secret: str, step: int, on: bool | None = None) -> bool:
+        values = {"login": login, "secret": secret, "step": step, "active": on}
+        return bool(self._call(self._queries.use_otp, **values))
 
     def reset_otp(self, login: str) -> None:
         if not self._call(self._queries.reset_otp, login=login):
@@ -462,10 +485,15 @@ def _user_row(
     otp: bool = False,
     otp_step: int = 0,
 ) -> dict[str, Any]:
-    values = (
-        *(Login(login), str(password), Email(email), bool(admin), bool(active)),
-        *(otp_secret, bool(otp), int(otp_step)),
-    )
+    if not all(isinstance(value, bool) for value in (admin, active, otp)):
+        raise TypeError("admin, active and otp must be true or false")
+    if not re.match(r"\$(argon2|2[aby]\$)", password):
+        raise TypeError(f"no hash of a password: that of {login}")
+    if otp_secret is not None and not re.fullmatch("[A-Z2-7]+", otp_secret):
+        raise TypeError(f"no secret for one-time passwords: that of {login}")
+    if otp and not otp_secret:
+        raise TypeError(f"one-time passwords without a secret: those of {login}")
+    values = (Login(login), password, Email(email), admin, active, otp_secret, otp, int(otp_step))
     return dict(zip(USER_COLUMNS, values, strict=True))
 
 

@@ -37,8 +37,9 @@ RETURNING login, email, admin, active, otp;
 -- name: delete_user(login)!
 DELETE FROM users WHERE login = :login;
 
--- name: set_user_pass(login, password)!
-UPDATE users SET password = :password WHERE login = :login;
+-- name: set_user_pass(login, password, old)!
+UPDATE users SET password = :password
+WHERE login = :login AND (CAST(:old AS TEXT) IS NULL OR (password = :old AND active));
 
 -- name: renew_user_pass(login, old, new)!
 UPDATE users SET password = :new WHERE login = :login AND password = :old;
@@ -49,9 +50,9 @@ UPDATE users SET otp_secret = :secret WHERE login = :login AND NOT otp;
 -- name: get_otp(login)$
 SELECT otp_secret FROM users WHERE login = :login;
 
--- name: use_otp(login, step, active)!
+-- name: use_otp(login, secret, step, active)!
 UPDATE users SET otp_step = :step, otp = COALESCE(CAST(:active AS BOOLEAN), otp)
-WHERE login = :login AND otp_step < :step;
+WHERE login = :login AND otp_secret = :secret AND otp_step < :step;
 
 -- name: reset_otp(login)!
 UPDATE users SET otp = FALSE, otp_secret = NULL WHERE login = :login;
@@ -82,11 +83,11 @@ DELETE FROM sessions WHERE id = :session AND expires > :now RETURNING login;
 -- name: delete_session(login, session)!
 DELETE FROM sessions WHERE id = :session AND login = :login;
 
--- name: delete_sessions(login)!
-DELETE FROM sessions WHERE login = :login;
+-- name: delete_sessions(login, but)!
+DELETE FROM sessions WHERE login = :login AND id <> :but;
 
--- name: delete_expired_sessions(now)!
-DELETE FROM sessions WHERE expires <= :now;
+-- name: delete_all_sessions()!
+DELETE FROM sessions;
 
 -- stuff
 

@@ -1,5 +1,6 @@
 """Accounts: who may do what, when tokens and cookies end, the second factor, the audit trail."""
 
+import datetime
 import json
 import logging
 import threading
@@ -82,6 +83,10 @@ ROUTES = [
     ("GET", "/user/nobody/sessions", None, (401, 403, 403, 404)),
     ("DELETE", "/user/nobody/otp", None, (401, 403, 403, 404)),
     ("GET", "/user/%00", None, (401, 403, 403, 404)),
+    ("PATCH", "/user/%00", {"active": False}, (401, 403, 403, 404)),
+    ("DELETE", "/user/a%00b", {"stuff": "delete"}, (401, 403, 403, 404)),
+    ("PUT", "/user/%00/password", RESET, (401, 403, 403, 404)),
+    ("DELETE", "/user/%00/otp", None, (401, 403, 403, 404)),
     ("GET", "/days", {"who": {"name": "x", "born": "2000-01-01"}}, (200, 200, 200, 200)),
     ("GET", "/primes", {"li": [7]}, (200, 200, 200, 200)),
     ("GET", "/len", {"p": 7}, (200, 200, 200, 200)),
@@ -252,12 +257,67 @@ def test_sign_in_during_change(target):
     """A sign-in whose password was changed after it was checked begins no session."""
     login = new_user()
     with app.test_request_context():
-        auth.flask.g.password = db.get_user_pass(login)
+        auth.flask.g.credentials = db.get_credentials(login)
         db.set_user_pass(login, app.hash_password(NEW_PASSWORD))
         with pytest.raises(auth.fsa.ErrorResponse) as error:
             auth.begin_session(app, login, lasting=True)
     assert error.value.status == 401
     assert db.get_sessions(login, time.time()) == []
+
+
+@IN_PROCESS
+def test_change_during_reset(target):
+    """Who has shown a password that is no more, or is disabled, sets no new one."""
+    login = new_user()
+    old = db.get_user_pass(login)
+    db.set_user_pass(login, CHEAP)
+    for changed in False, True:
+        if changed:
+            db.change_user(login, active=False)
+        with pytest.raises(auth.fsa.ErrorResponse) as error:
+            db.set_user_pass(login, BCRYPT, CHEAP if changed else old)
+        assert error.value.status == 403
+        assert db.get_user_pass(login) == CHEAP
+
+
+@IN_PROCESS
+def test_otp_during_sign_in(target):
+    """A sign-in that a password alone began ends where a second factor is switched on meanwhile."""
+    login = new_user()
+    with app.test_request_context():
+        auth.flask.g.credentials = db.get_credentials(login)
+        db.set_otp(login, "ABC")
+        assert db.use_otp(login, "ABC", 1, on=True)
+        with pytest.raises(auth.fsa.ErrorResponse):
+            auth.begin_session(app, login, lasting=True)
+    assert db.get_sessions(login, time.time()) == []
+
+
+@IN_PROCESS
+def test_otp_of_another_secret(target):
+    """A code counts for the secret that it was checked against, as long as the user has it."""
+    login = new_user()
+    assert not db.use_otp("nobody", "ABC", 1)
+    db.set_otp(login, "ABC")
+    assert not db.use_otp(login, "DEF", 1, on=True)
+    db.reset_otp(login)
+    assert not db.use_otp(login, "ABC", 1, on=True)
+    assert not db.get_user(login).otp
+    db.set_otp(login, "ABC")
+    assert [db.use_otp(login, "ABC", step) for step in (5, 5, 4, 6)] == [True, False, False, True]
+    db.reset_otp(login)
+    db.set_otp(login, "ABC")
+    assert not db.use_otp(login, "ABC", 6)
+
+
+@IN_PROCESS
+def test_hash_that_is_none(target):
+    """A user whose hash is broken gets 401 like any other."""
+    login = new_name("u")
+    db.add_user(login, "plain", "some@acme.org", False)
+    assert call("GET", "/token", headers=basic_auth(login, "plain")).status_code == 401
+    path, admin = f"/user/{login}/password", token_of(new_user(admin=True))
+    assert call("PUT", path, {"password": NEW_PASSWORD}, admin).status_code == 204
 
 
 def test_disabled_user_is_like_any_other(target):
@@ -364,9 +424,13 @@ def test_refresh(browser):
     client, login = browser
     sign_in(client, login)
     tokens = set()
+    first = db.get_sessions(login, 0)[0]
     for _ in range(3):
         before = client.get_cookie("refresh", path="/token").value
         res = refresh(client)
+        now = db.get_sessions(login, 0)[0]
+        assert now.used > now.created
+        assert now.expires == first.expires
         assert res.status_code == 201
         tokens.add(res.json["token"])
         assert call("GET", "/hello-me", headers=bearer(res)).status_code == 200
@@ -446,7 +510,11 @@ def test_sign_out(browser):
     client, login = browser
     other = sign_in(client, login)
     this = sign_in(client, login)
-    assert call("DELETE", "/token", headers=bearer(this)).status_code == 204
+    res = client.delete("/token", headers=bearer(this))
+    assert res.status_code == 204
+    assert "Max-Age=0" in res.headers["Set-Cookie"]
+    assert not client.get_cookie("refresh", path="/token")
+    client.set_cookie("refresh", this.headers["Set-Cookie"][8:].partition(";")[0], path="/token")
     assert call("GET", "/hello-me", headers=bearer(this)).status_code == 401
     assert refresh(client).status_code == 401
     assert call("GET", "/hello-me", headers=bearer(other)).status_code == 200
@@ -538,6 +606,8 @@ def test_second_factor(phone):
     """A password is the first step only; the second one takes a code, which is good once."""
     login, code, _ = phone
     password = basic_auth(login, PASSWORD)
+    change = {"username": login, "password": PASSWORD, "current": PASSWORD}
+    assert call("PUT", f"/user/{login}/password", change).status_code == 401
     assert db.get_user(login).otp
     for path in "/hello-me", "/stuff", f"/user/{login}":
         res = call("GET", path, headers=password)
@@ -548,6 +618,8 @@ def test_second_factor(phone):
     assert (res.status_code, list(res.json)) == (202, ["otp"])
     assert "Set-Cookie" not in res.headers
     step = {"Authorization": f"Bearer {res.json['otp']}"}
+    claims = jwt.decode(res.json["otp"], options={"verify_signature": False})
+    assert 290 < claims["exp"] - datetime.datetime.now().timestamp() < 310
     assert call("GET", "/hello-me", headers=step).status_code == 401
     assert call("POST", "/token/otp", {"code": "000000"}, step).status_code == 401
     good = code()
@@ -580,8 +652,34 @@ def test_switch_second_factor(phone):
     new = call("POST", path, headers=headers).json
     assert new["secret"] != secret
     assert new["uri"].startswith(f"otpauth://totp/Acme:{login}?secret={new['secret']}")
+    db.change_user(login, admin=True)
+    assert call("DELETE", path, headers=headers).status_code == 403
     assert call("DELETE", path, headers=token_of(new_user(admin=True))).status_code == 204
     assert db.get_otp(login) is None
+
+
+@IN_PROCESS
+def test_switching_on_ends_other_sessions(browser):
+    """Whatever a password alone has opened, but for the session that switches it on."""
+    client, login = browser
+    other, this = sign_in(client, login), token_of(login)
+    secret = call("POST", f"/user/{login}/otp", headers=this).json["secret"]
+    value = {"code": pyotp.TOTP(secret).now(), "on": True}
+    assert call("PUT", f"/user/{login}/otp", value, this).status_code == 204
+    assert call("GET", "/hello-me", headers=bearer(other)).status_code == 401
+    assert refresh(client).status_code == 401
+    assert call("GET", "/hello-me", headers=this).status_code == 200
+
+
+@IN_PROCESS
+@pytest.mark.parametrize(("steps", "good"), [(-3, 0), (-1, 1), (0, 1), (1, 1), (3, 0)])
+def test_window_of_codes(target, steps, good):
+    """A clock may be half a minute off, and not more."""
+    login, secret = new_user(), pyotp.random_base32()
+    db.set_otp(login, secret)
+    code = pyotp.TOTP(secret).at(time.time() + 30 * steps)
+    with app.test_request_context():
+        assert auth.check_code(login, secret, code) == good
 
 
 @IN_PROCESS
@@ -641,7 +739,14 @@ def test_throttle_of_codes(phone, strict):
     path = f"/user/{login}/otp"
     for _ in range(3):
         assert call("PUT", path, {"code": "000000", "on": False}, headers).status_code == 403
-    assert call("PUT", path, {"code": code(), "on": False}, headers).status_code == 429
+    value = {"code": code(), "on": False}
+    assert call("PUT", path, value, headers).status_code == 429
+    # from everywhere, as only who has the password gets that far
+    elsewhere = {"environ_base": {"REMOTE_ADDR": "127.0.0.2"}, "headers": headers}
+    with app.test_client() as client:
+        assert client.put(path, json=value, **elsewhere).status_code == 429
+        elsewhere["headers"] = basic_auth(login, PASSWORD)
+        assert client.get("/token", **elsewhere).status_code == 202
 
 
 # --- the audit trail, and the command line
@@ -668,8 +773,8 @@ def test_audit(browser, monkeypatch, caplog):
         ("sign-in", login, login),
         ("failed attempt", login, login),
         ("failed attempt", None, None),
-        ("role changed", admin, login),
-        ("state changed", admin, login),
+        ("promoted", admin, login),
+        ("disabled", admin, login),
         ("password changed", admin, login),
         ("user deleted", admin, login),
     ]:
@@ -678,13 +783,15 @@ def test_audit(browser, monkeypatch, caplog):
         assert secret not in caplog.text
 
 
+USER = (auth.sys.executable, "-m", "flask", "--app", "./app.py", "user")
+
+
 def test_command_line(new_database):
     """For the day when nobody can sign in: passwords come from standard input, never arguments."""
     url = new_database("sqlite")
 
     def user(*arguments, ok=True, **options):
-        command = [auth.sys.executable, "-m", "flask", "--app", "./app.py", "user", *arguments]
-        res = run(*command, ACME_DATABASE=url, **options)
+        res = run(*USER, *arguments, ACME_DATABASE=url, **options)
         assert (res.returncode == 0) == ok, res.stderr
         assert "Traceback" not in res.stderr
         return res.stdout
@@ -705,6 +812,12 @@ def test_command_line(new_database):
             call("GET", "/hello-me", headers=basic_auth("susie", NEW_PASSWORD)).status_code == 200
         )
         assert call("GET", "/hello-me", headers=ACME_BASIC).status_code == 200
+    # a login that is the name of a command, and what is no text
+    user("add", "db", "db@acme.org", stdin=f"{PASSWORD}\r\n")
+    user("disable", "db")
+    user("disable", "\udcff", ok=False)
+    res = run(*USER, "password", "acme", stdin=f"{NEW_PASSWORD}\n", ACME_DATABASE="memory:")
+    assert (res.returncode, "set ACME_DATABASE" in res.stderr) == (1, True)
     user("demote", "susie")
     user("delete", "susie")
     assert "susie" not in user("list")

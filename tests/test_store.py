@@ -500,7 +500,7 @@ def full(new_database, monkeypatch):
         url = new_database(kind)
         with contextlib.closing(opened(url)) as found:
             for n in range(30):
-                found.add_user(f"user{n}", f"$hash${n}", f"user{n}@acme.org", n == 7)
+                found.add_user(f"user{n}", f"$argon2id${n}", f"user{n}@acme.org", n == 7)
                 for m in range(100):
                     found.add_stuff(f"thing {n}-{m} é🍺", f"user{n}", n + m / 7)
         return url
@@ -518,6 +518,9 @@ def test_backup_and_restore(kind, full, new_database, tmp_path):
     """A copy that was made while a server runs and writes brings everything back."""
     url, copy = full(kind), tmp_path / "copy"
     before = contents(url)
+    with contextlib.closing(open_store(url)) as found:
+        session = acme.Session("id", "user1", 1.0, 1.0, 9e9, "127.0.0.1")
+        assert found.add_session(session, found.get_credentials("user1"))
     with configured(url):
         done = threading.Event()
 
@@ -536,6 +539,8 @@ def test_backup_and_restore(kind, full, new_database, tmp_path):
     empty = new_database(kind)
     res = run(*DB, "restore", str(copy), ACME_DATABASE=empty)
     assert res.returncode == 0, res.stderr
+    with contextlib.closing(open_store(empty)) as found:
+        assert found.get_sessions("user1", 0) == []  # who has signed out since stays out
     after = contents(empty)
     assert [row for row in after if not row.get("name", "").startswith("late")] == before
     # neither over what is there, nor from what is no copy
@@ -567,6 +572,47 @@ def test_move(kind, other, full, new_database, tmp_path):
     assert "blank" in res.stderr
     assert contents(empty) == []
     assert run(*DB, "import", str(file), ACME_DATABASE=url).returncode == 1
+
+
+USER = {
+    **{"kind": "user", "login": "susie", "password": "$argon2id$", "email": "s@acme.org"},
+    **{"admin": False, "active": True, "otp_secret": None, "otp": False, "otp_step": 0},
+}
+PENCIL = {"kind": "stuff", "name": "pencil", "owner": "susie", "price": 1.0}
+
+
+@pytest.mark.parametrize("kind", SQL)
+@pytest.mark.parametrize(
+    "rows",
+    [
+        [1],
+        [[1]],
+        [None],
+        [{}],
+        [USER | {"kind": "x"}],
+        [USER | {"x": 1}],
+        [USER | {"admin": "false"}],
+        [USER | {"active": 1}],
+        [USER | {"password": None}],
+        [USER | {"password": "plain"}],
+        [USER | {"otp": True}],
+        [USER | {"otp_secret": {}}],
+        [USER | {"otp_step": 10**30}],
+        [USER | {"login": "Susie"}],
+        [USER, USER],
+        [PENCIL],
+        [USER, PENCIL | {"price": -1}],
+        [USER, PENCIL, PENCIL],
+    ],
+)
+def test_import_of_rubbish(kind, rows, empty_stores):
+    """A row that is wrong is refused with what is wrong, and nothing is imported."""
+    found = empty_stores(kind)
+    with pytest.raises(ValueError, match="row"):
+        found.import_rows(json.loads(json.dumps(rows)))
+    assert not found.has_users()
+    found.import_rows([dict(USER), dict(PENCIL)])
+    assert found.get_stuff("pencil") == ("susie", 1.0)
 
 
 def test_no_database(tmp_path):

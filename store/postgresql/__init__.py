@@ -29,7 +29,7 @@ class PostgreSQL(SqlStore):
 
     driver = "psycopg"
     engine = "postgresql"
-    _wrong = psycopg.ProgrammingError
+    _wrong = psycopg.Error
     _unstorable = (UnicodeEncodeError, psycopg.DataError)  # surrogates, NUL
 
     def __init__(self, url: str) -> None:
@@ -66,9 +66,11 @@ class PostgreSQL(SqlStore):
     def backup(self, path: Path) -> None:
         self._run("pg_dump", "--format=custom", "--no-owner", "--no-privileges", f"--file={path}")
 
-    def restore(self, path: Path) -> None:
+    def _restore(self, path: Path) -> None:
         options = ["--no-owner", "--no-privileges", "--exit-on-error", "--single-transaction"]
-        self._run("pg_restore", *options, f"--dbname={self.parameters['dbname']}", str(path))
+        with self._connection() as connection:
+            options.append(f"--dbname={connection.info.dbname}")
+        self._run("pg_restore", *options, str(path))
 
     def _run(self, program: str, *arguments: str) -> None:
         """Run a program of PostgreSQL's, which gets the URL where `ps` does not show it."""

@@ -31,9 +31,15 @@ SELECT login FROM users WHERE admin AND active ORDER BY login FOR UPDATE;
 -- name: lock_user(login)$
 SELECT login FROM users WHERE login = :login FOR UPDATE;
 
--- name: add_session(id, login, created, used, expires, origin, secret, password)!
+-- name: add_session(id, login, created, used, expires, origin, secret, password, otp)!
 -- with the lock, no password is changed and nobody is disabled meanwhile
 INSERT INTO sessions (id, login, created, used, expires, origin, secret)
 SELECT :id, login, :created, :used, :expires, :origin, :secret FROM users
-WHERE login = :login AND password = :password AND active
+WHERE login = :login AND password = :password AND otp = :otp AND active
 FOR SHARE;
+
+-- name: delete_expired_sessions(now)!
+-- not those that somebody else is about to delete: two who wait for each other
+DELETE FROM sessions WHERE id IN (
+    SELECT id FROM sessions WHERE expires <= :now LIMIT 1000 FOR UPDATE SKIP LOCKED
+);

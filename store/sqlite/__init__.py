@@ -67,7 +67,7 @@ class SQLite(SqlStore):
             connection.backup(copy)
             self._queries.unset_journal_mode(copy)  # so that one file is all of it
 
-    def restore(self, path: Path) -> None:
+    def _restore(self, path: Path) -> None:
         uri = f"{path.absolute().as_uri()}?mode=ro"
         try:
             with contextlib.closing(sqlite3.connect(uri, uri=True)) as copy:

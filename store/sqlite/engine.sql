@@ -43,7 +43,10 @@ SELECT login FROM users WHERE admin AND active;
 -- name: lock_user(login)$
 SELECT login FROM users WHERE login = :login;
 
--- name: add_session(id, login, created, used, expires, origin, secret, password)!
+-- name: add_session(id, login, created, used, expires, origin, secret, password, otp)!
 INSERT INTO sessions (id, login, created, used, expires, origin, secret)
 SELECT :id, login, :created, :used, :expires, :origin, :secret FROM users
-WHERE login = :login AND password = :password AND active;
+WHERE login = :login AND password = :password AND otp = :otp AND active;
+
+-- name: delete_expired_sessions(now)!
+DELETE FROM sessions WHERE expires <= :now;
