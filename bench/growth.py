@@ -33,7 +33,12 @@ FEW, MANY = 10**3, 10**6
 def rows(stuff: int) -> Iterator[dict[str, Any]]:
     """So much stuff, ten for each user."""
     for n in range(stuff // 10):
-        user = {"login": f"u{n}", "password": "-", "email": "some@acme.org", "admin": False}
+        user = {
+            "login": f"u{n}",
+            "password": "$argon2id$",
+            "email": "some@acme.org",
+            "admin": False,
+        }
         yield {"kind": "user"} | user
     for n in range(stuff):
         yield {"kind": "stuff", "name": f"thing {n}", "owner": f"u{n // 10}", "price": 1.0}
