@@ -44,7 +44,7 @@ OTP_DELAY = 5.0  # minutes for the second step
 TOKEN_ROUTES = {"get_token", "post_token"}  # where a password does for the first step
 OTP_ROUTE = "account.post_token_otp"  # where only that step's token does
 
-HASHES = 2  # how many passwords are hashed at the same time, in a process
+HASHES = 1  # how many passwords are hashed at the same time, in a process
 WAITING = 4  # how many more may wait for that: far fewer than there are threads
 _ROOM = threading.BoundedSemaphore(HASHES + WAITING)
 _DESKS = threading.BoundedSemaphore(HASHES)
