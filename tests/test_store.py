@@ -129,18 +129,20 @@ def test_acmedata(kept, monkeypatch):
 
 START = """if True:
     import sys, store
-    found = store.open_store(sys.argv[1])
     print("ready", flush=True)
     sys.stdin.read()
-    found.check_schema()
+    for url in sys.argv[1:]:
+        found = store.open_store(url)
+        found.check_schema()
+        found.close()
 """
 
 
 @pytest.mark.parametrize("kind", SQL)
 def test_many_start_at_once(kind, new_database):
     """Of eight processes that set up one database, all succeed, and it is done once."""
-    url = new_database(kind)
-    command = [sys.executable, "-c", START, url]
+    urls = [new_database(kind) for _ in range(20)]
+    command = [sys.executable, "-c", START, *urls]
     pipe = subprocess.PIPE
     with contextlib.ExitStack() as stack:
         processes = [
@@ -152,8 +154,9 @@ def test_many_start_at_once(kind, new_database):
         for process in processes:
             process.stdin.close()
     assert [process.returncode for process in processes] == [0] * 8
-    with contextlib.closing(open_store(url)) as found:
-        assert found.schema_version() == len(found.migrations())
+    for url in urls:
+        with contextlib.closing(open_store(url)) as found:
+            assert found.schema_version() == len(found.migrations())
 
 
 SLOW = {

@@ -3,9 +3,12 @@
 import contextlib
 import os
 import sqlite3
+import time
 import urllib.parse
 from collections.abc import Iterator
 from pathlib import Path
+
+import FlaskSimpleAuth as fsa
 
 from store import SqlStore
 
@@ -36,7 +39,11 @@ class SQLite(SqlStore):
         connection = sqlite3.connect(
             self.path, timeout=BUSY, isolation_level=None, check_same_thread=False
         )
-        self._queries.open_connection(connection)
+        try:
+            self._queries.open_connection(connection)
+        except BaseException:
+            connection.close()
+            raise
         return connection
 
     def _alive(self, _connection: sqlite3.Connection) -> bool:
@@ -58,9 +65,19 @@ class SQLite(SqlStore):
                 statement = ""
 
     def _prepare(self) -> None:
-        with self._connection() as connection:
-            if self._queries.get_journal_mode(connection) != "wal":
-                self._queries.set_journal_mode(connection)
+        # switching to WAL does not wait for another process that is at it: try again
+        end = time.monotonic() + BUSY
+        while True:
+            try:
+                with self._connection() as connection:
+                    if self._queries.get_journal_mode(connection) != "wal":
+                        self._queries.set_journal_mode(connection)
+                return
+            except fsa.ErrorResponse as e:
+                error = getattr(e.__cause__, "sqlite_errorname", "")
+                if not error.startswith("SQLITE_BUSY") or time.monotonic() > end:
+                    raise
+                time.sleep(0.02)
 
     def backup(self, path: Path) -> None:
         with self._connection() as connection, contextlib.closing(sqlite3.connect(path)) as copy:
