@@ -37,12 +37,20 @@ def sign_in(login: str, status: int, lasting: bool) -> Answer:
 
 def _signed_in(login: str, status: int, lasting: bool) -> Answer:
     token, cookie = auth.begin_session(current_app, login, lasting)
+    location = url_for("account.get_sessions", login=login)
+    return _token(token, status, location, cookie, time.time() + auth.SESSION)
+
+
+def _token(
+    token: str, status: int, location: str, cookie: str | None, expires: float
+) -> flask.Response:
+    """The answer with a token, and the refresh cookie that goes with it, if there is one."""
     response = flask.jsonify(token=token)
     response.status_code = status
     if status == 201:
-        response.headers["Location"] = url_for("account.get_sessions", login=login)
+        response.headers["Location"] = location
     if cookie:
-        _set_cookie(response, cookie, time.time() + auth.SESSION)
+        _set_cookie(response, cookie, expires)
     return response
 
 
@@ -80,11 +88,7 @@ def post_token_refresh() -> Answer:
             _set_cookie(response, "", 0)
         return response
     token, successor, expires = refreshed
-    response = flask.jsonify(token=token)
-    response.status_code = 201
-    response.headers["Location"] = url_for("post_token")
-    _set_cookie(response, successor, expires)
-    return response
+    return _token(token, 201, url_for("post_token"), successor, expires)
 
 
 @account.delete("/token", authz="AUTH", authn="token")

@@ -56,8 +56,7 @@ def _new_file(path: Path) -> Iterator[Path]:
     if path.exists():
         raise ValueError(f"{path} exists: choose another name")
     part = path.with_name(f"{path.name}.part")
-    with contextlib.suppress(FileNotFoundError):
-        part.unlink()
+    part.unlink(missing_ok=True)
     os.close(os.open(part, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
     try:
         yield part

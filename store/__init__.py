@@ -205,7 +205,7 @@ class SqlStore(acme.Store):
         Its sessions are not: whoever signed out since the copy was made stays out.
         """
         self._restore(path)
-        if self.schema_version() == len(self.migrations()):
+        if self.schema_version() >= 2:  # which brought sessions
             self._call(self._queries.delete_all_sessions)
 
     @abc.abstractmethod
