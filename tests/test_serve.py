@@ -69,7 +69,9 @@ SERVE = (sys.executable, "serve.py")
 )
 def test_refusals(tmp_path, command, environ, words):
     """A configuration that is wrong: one clear line on standard error, status 1, no traceback."""
-    shutil.copytree(ROOT, tmp_path, dirs_exist_ok=True, ignore=shutil.ignore_patterns(".*"))
+    shutil.copytree(
+        ROOT, tmp_path, dirs_exist_ok=True, ignore=shutil.ignore_patterns(".*", "acme.db*")
+    )
     res = run(*command, cwd=tmp_path, **environ)
     assert (res.returncode, res.stdout) == (1, "")
     assert len(res.stderr.splitlines()) == 1
@@ -136,7 +138,9 @@ def place(tmp_path, monkeypatch):
     """A copy of the application, as on a new machine: without secrets."""
     monkeypatch.delenv("ACME_PASS")
     monkeypatch.delenv("ACME_DATABASE")
-    shutil.copytree(ROOT, tmp_path, dirs_exist_ok=True, ignore=shutil.ignore_patterns(".*"))
+    shutil.copytree(
+        ROOT, tmp_path, dirs_exist_ok=True, ignore=shutil.ignore_patterns(".*", "acme.db*")
+    )
     return tmp_path
 
 
