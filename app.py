@@ -24,6 +24,7 @@ import auth
 import cli
 import database
 import guard
+import pages
 import throttle
 from acme import MAX_PAGE, Email, Limit, Login, Name, Numbers, Password, Price, Someone
 from guard import Json
@@ -36,6 +37,7 @@ try:
     throttle.init_app(app)
     auth.init_app(app)
     account.init_app(app)
+    pages.init_app(app)
     cli.init_app(app)
     if not cli.works_on_database():
         database.init_app(app)

@@ -10,11 +10,18 @@ import math
 import re
 import urllib.parse
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import flask
 import FlaskSimpleAuth as fsa
-from werkzeug.exceptions import BadRequest, HTTPException, LengthRequired, RequestEntityTooLarge
+from werkzeug.exceptions import (
+    BadRequest,
+    HTTPException,
+    LengthRequired,
+    NotFound,
+    RequestEntityTooLarge,
+)
 from werkzeug.formparser import FormDataParser
 from werkzeug.middleware.proxy_fix import ProxyFix
 
@@ -27,6 +34,17 @@ MAX_CONTAINERS = 100_000  # arrays and objects in JSON
 MAX_FIELDS = 1_000  # parameters in a query or a form
 MAX_MESSAGE = 500  # characters of an error
 MAX_DRAINED = 2**23  # bytes read of a body that is too large
+HEADERS = {
+    "Cache-Control": "no-store",  # answers are somebody's own, unless they say otherwise
+    "Referrer-Policy": "no-referrer",
+    "X-Content-Type-Options": "nosniff",
+}
+PAGE_HEADERS = {
+    # nothing inline, and nothing from elsewhere
+    "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; "
+    "img-src 'self' data:; connect-src 'self'; base-uri 'none'; form-action 'none'; "
+    "frame-ancestors 'none'",
+}
 
 
 def loads(text: str) -> Any:
@@ -199,7 +217,10 @@ def _is_insecure(request: flask.Request) -> bool:
 
 
 def finish_response(response: flask.Response) -> flask.Response:
-    """After a request: an error is JSON even where it was text, and a line of bearable length."""
+    """After a request: an error is JSON even where it was text, and a line of bearable length.
+
+    Every response gets the headers that keep browsers from guessing and from keeping.
+    """
     if response.status_code == 500 and _is_insecure(flask.request):
         response.status_code = 403  # FlaskSimpleAuth takes it for a fault of its own
     if response.status_code >= 400:
@@ -211,7 +232,19 @@ def finish_response(response: flask.Response) -> flask.Response:
             message = f"{message[:MAX_MESSAGE]}…"
         response.data = json.dumps({"error": message}) + "\n"
         response.content_type = "application/json"
+    for name, value in HEADERS.items():
+        response.headers.setdefault(name, value)
+    if response.mimetype == "text/html":
+        response.headers.update(PAGE_HEADERS)
     return response
+
+
+def send(folder: Path, name: str) -> flask.Response:
+    """A file of a folder, which browsers keep and ask for again (ETag); 404 if there is none."""
+    try:
+        return flask.send_from_directory(folder, name)
+    except NotFound:
+        raise fsa.ErrorResponse(f"no such page: {name}", 404) from None
 
 
 class Json(Any):  # type: ignore[misc]

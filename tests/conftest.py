@@ -222,7 +222,7 @@ class Target:
         body = body.encode() if isinstance(body, str) else body
         if self.url is None:
             with tutorial.app.test_client() as client:
-                res = client.open(path, method=method, data=body, headers=headers)
+                res = client.open(path, method=method, data=body, headers=headers, buffered=True)
                 return Answer(res.status_code, res.headers, res.data)
         url = urllib.parse.urlsplit(self.url)
         with contextlib.closing(http.client.HTTPConnection(url.netloc, timeout=20)) as connection:

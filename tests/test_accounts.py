@@ -38,7 +38,7 @@ def token_of(login):
 
 def call(method, path, value=None, headers=None):
     with app.test_client() as client:
-        return client.open(path, method=method, json=value, headers=headers)
+        return client.open(path, method=method, json=value, headers=headers, buffered=True)
 
 
 # --- who may do what
@@ -48,6 +48,8 @@ RESET = {"password": NEW_PASSWORD}
 
 # method, path, value, and the status for: nobody, another user, the user of the path, an admin
 ROUTES = [
+    ("GET", "/", None, (200, 200, 200, 200)),
+    ("GET", "/www/index.html", None, (200, 200, 200, 200)),
     ("GET", "/hello", None, (200, 200, 200, 200)),
     ("GET", "/hello-me", None, (401, 200, 200, 200)),
     ("GET", "/token", None, (401, 401, 401, 401)),

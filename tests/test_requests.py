@@ -270,3 +270,28 @@ def test_rubbish(method, path, query, kind, body, authorization):
         )
     assert res.status_code < 500
     assert res.status_code < 400 or method == "HEAD" or list(res.json) == ["error"]
+
+
+# --- pages
+
+
+@pytest.mark.parametrize("path", ["/", "/www/index.html"])
+def test_page(target, path):
+    """A page gets nothing from elsewhere; browsers keep it as long as it is the same."""
+    page = target.send("GET", path)
+    assert page.status == 200
+    assert page.headers["Content-Type"].startswith("text/html")
+    assert "default-src 'none'" in page.headers["Content-Security-Policy"]
+    assert page.headers["Cache-Control"] == "no-cache"
+    again = target.send("GET", path, headers={"If-None-Match": page.headers["ETag"]})
+    assert (again.status, again.body) == (304, b"")
+
+
+@pytest.mark.parametrize(
+    "path", ["/www/no", "/www/../app.py", "/www/%2e%2e/app.py", "/www/%2fetc/passwd"]
+)
+def test_no_page(target, path):
+    """What is no file of the front end is a JSON 404."""
+    answer = target.send("GET", path)
+    assert answer.status == 404
+    assert answer.error
