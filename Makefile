@@ -11,7 +11,7 @@ run: .venv/run  ## serve on 127.0.0.1:5000 (PORT= HOST= WORKERS= CERT= KEY=)
 	@exec $(BIN)/python serve.py
 
 test: .venv/dev  ## all tests
-	$(BIN)/python -m pytest test.py tests
+	$(BIN)/python -m pytest --numprocesses logical --maxprocesses 4 test.py tests
 
 install: .venv/dev  ## .venv with everything that development needs
 
