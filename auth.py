@@ -52,8 +52,13 @@ _DESKS = threading.BoundedSemaphore(HASHES)
 Hook = Callable[[fsa.Flask, flask.Request], str | None]
 
 wrong_password = functools.partial(fsa.ErrorResponse, "invalid username or password", 401)
-wrong_token = functools.partial(fsa.ErrorResponse, "invalid token: get a new one at /token", 401)
 wrong_code = functools.partial(fsa.ErrorResponse, "invalid code, or used before")
+
+
+def wrong_token() -> fsa.ErrorResponse:
+    """The one answer to every bad token, and its challenge (RFC 6750)."""
+    flask.request.environ["acme.challenge"] = 'Bearer realm="acme", error="invalid_token"'
+    return fsa.ErrorResponse("invalid token: get a new one at /token", 401)
 
 
 def audit(event: str, who: str | None, whom: str | None = None) -> None:
@@ -255,12 +260,20 @@ def refresh_session(app: flask.Flask, cookie: str) -> tuple[str, str, float] | N
 
 
 def _loud(app: fsa.Flask, hook: Hook) -> Hook:
-    """A scheme whose own failure is a 500, where FlaskSimpleAuth would call it a 401."""
+    """A scheme whose own failure is a 500, where FlaskSimpleAuth would call it a 401.
+
+    Credentials that it refuses are not made good by others in the same request.
+    """
 
     @functools.wraps(hook)
     def scheme(_manager: object, request: flask.Request) -> str | None:
+        if refusal := request.environ.get("acme.refusal"):
+            raise refusal
         try:
             return hook(app, request)
+        except fsa.ErrorResponse as e:
+            request.environ["acme.refusal"] = e
+            raise
         except Exception:
             log.exception("authentication failed of itself")
             raise fsa.ErrorResponse("internal error in authentication", 500) from None

@@ -15,6 +15,7 @@ from typing import Any
 
 import flask
 import FlaskSimpleAuth as fsa
+from werkzeug.datastructures import CombinedMultiDict, MultiDict
 from werkzeug.exceptions import (
     BadRequest,
     HTTPException,
@@ -28,7 +29,9 @@ from werkzeug.middleware.proxy_fix import ProxyFix
 import acme
 
 MODES = ("prod", "dev", "debug", "debug1", "debug2", "debug3", "debug4")
-CREDENTIALS = {"username", "password", "current", "code"}
+CREDENTIALS = {"username", "password", "current", "code", "token", "access_token", "otp", "secret"}
+LISTS = {"li"}  # parameters that may come several times in a query or a form
+OBJECTS = {"who"}  # parameters that are JSON objects there
 MAX_DEPTH = 100  # levels of arrays and objects in JSON
 MAX_CONTAINERS = 100_000  # arrays and objects in JSON
 MAX_FIELDS = 1_000  # parameters in a query or a form
@@ -145,6 +148,8 @@ def check_request() -> None:
     body = request.get_data()
     if body or request.content_length:
         _check_body(request, body)
+    if request.args or (body and not request.is_json):
+        _check_parameters(request)
 
 
 def _check_body(request: flask.Request, body: bytes) -> None:
@@ -165,6 +170,25 @@ def _check_body(request: flask.Request, body: bytes) -> None:
         _check_multipart(request, body)
     else:
         raise BadRequest("the body must be a form or application/json: set Content-Type")
+
+
+def _check_parameters(request: flask.Request) -> None:
+    """Refuse a parameter that is there twice: which one is meant?
+
+    And an object that FlaskSimpleAuth would take from a form without looking closely.
+    """
+    fields: MultiDict[str, Any] = CombinedMultiDict([request.args, request.form, request.files])
+    names = [name for name, _ in fields.items(multi=True) if name not in LISTS]
+    if request.is_json:
+        names += request.get_json()
+    if len(names) > len(set(names)):
+        twice = min(name for name in names if names.count(name) > 1)
+        raise BadRequest(f'parameter "{twice}" is there twice')
+    for name in OBJECTS.intersection(fields):
+        try:
+            loads(fields[name])
+        except (TypeError, ValueError) as e:
+            raise BadRequest(f'parameter "{name}" must be JSON: {e}') from None
 
 
 def _check_multipart(request: flask.Request, body: bytes) -> None:
@@ -239,12 +263,33 @@ def finish_response(response: flask.Response) -> flask.Response:
     return response
 
 
+def set_challenge(response: flask.Response) -> flask.Response:
+    """A 401 says how to do better (RFC 9110): with what the route takes, or a better token.
+
+    A front end that sends `X-Requested-With: fetch` is not told of Basic, lest the browser ask the
+    user by itself.
+    """
+    if response.status_code == 401:
+        offered = response.headers.get("WWW-Authenticate", "")  # FlaskSimpleAuth's
+        challenges = [c for c in offered.split(", ") if c.startswith("Bearer")]
+        if "Basic" in offered and flask.request.headers.get("X-Requested-With") != "fetch":
+            challenges.insert(0, 'Basic realm="acme", charset="UTF-8"')
+        # parameters and cookies are no scheme of HTTP's, which wants one all the same
+        text = ", ".join(challenges) or 'Bearer realm="acme"'
+        response.headers["WWW-Authenticate"] = flask.request.environ.get("acme.challenge", text)
+    return response
+
+
 def send(folder: Path, name: str) -> flask.Response:
     """A file of a folder, which browsers keep and ask for again (ETag); 404 if there is none."""
     try:
-        return flask.send_from_directory(folder, name)
+        response = flask.send_from_directory(folder, name)
     except NotFound:
         raise fsa.ErrorResponse(f"no such page: {name}", 404) from None
+    # whole, or whoever is slow to take it in pieces would hold a thread
+    response.direct_passthrough = False
+    response.get_data()
+    return response
 
 
 class Json(Any):  # type: ignore[misc]
@@ -292,6 +337,7 @@ def init_app(app: fsa.Flask) -> None:
     app.url_map.merge_slashes = False  # a wrong address is 404, not a page that redirects
     app.before_request(check_request)
     app.after_request(finish_response)
+    app.after_request(set_challenge)
     app.register_error_handler(HTTPException, http_error)
     # how parameters get from a request into the types of acme.py
     casts: dict[type, Callable[[Any], Any]] = {
