@@ -5,20 +5,23 @@ docs/accounts.md tells the life of a token.
 
 import time
 import urllib.parse
-from collections.abc import Sequence
+from typing import TypeVar
 
 import flask
 import FlaskSimpleAuth as fsa
 import pyotp
 from flask import current_app, url_for
-from flask.typing import ResponseReturnValue as Answer
+from typing_extensions import TypedDict
+from werkzeug.http import dump_cookie
 
 import auth
-from acme import MAX_PAGE, Code, Delete, Email, Limit, Login, Password
+from acme import MAX_PAGE, Code, Delete, Email, Limit, Login, NewPassword, Password, Profile
 from auth import audit
 from database import db
+from openapi import Accepted, Answer, Conflict, Created, Done, Ok, Page, jsonify
 
 COOKIE = "refresh"
+T = TypeVar("T")
 LOCAL = ("localhost", "127.0.0.1", "::1")
 
 account = flask.Blueprint("account", __name__)
@@ -27,39 +30,51 @@ account = flask.Blueprint("account", __name__)
 # sign in and out
 
 
-def sign_in(login: str, status: int, lasting: bool) -> Answer:
-    """The answer to who has shown a password: a token, or the way to the second step (202)."""
+class Token(TypedDict):
+    """What opens the API for ten minutes, as `Authorization: Bearer …`."""
+
+    token: str
+
+
+class FirstStep(TypedDict):
+    """A token for the second step of a sign-in, good for five minutes at `/token/otp`."""
+
+    otp: str
+
+
+def sign_in(login: str) -> Ok[Token] | Accepted[FirstStep]:
+    """The answer to who has shown a password: a token, or the way to the second step."""
     if flask.g.credentials.otp:
-        audit("first step of a sign-in", login)
-        return {"otp": auth.first_step(current_app, login)}, 202
-    return _signed_in(login, status, lasting)
+        return _first_step(login)
+    token, _ = auth.begin_session(current_app, login, lasting=False)
+    return Token(token=token), 200
 
 
-def _signed_in(login: str, status: int, lasting: bool) -> Answer:
-    token, cookie = auth.begin_session(current_app, login, lasting)
-    location = url_for("account.get_sessions", login=login)
-    return _token(token, status, location, cookie, time.time() + auth.SESSION)
+def sign_in_for_long(login: str) -> Created[Token] | Accepted[FirstStep]:
+    """The same, with a refresh cookie."""
+    return _first_step(login) if flask.g.credentials.otp else _lasting(login)
 
 
-def _token(
-    token: str, status: int, location: str, cookie: str | None, expires: float
-) -> flask.Response:
-    """The answer with a token, and the refresh cookie that goes with it, if there is one."""
-    response = flask.jsonify(token=token)
-    response.status_code = status
-    if status == 201:
-        response.headers["Location"] = location
-    if cookie:
-        _set_cookie(response, cookie, expires)
-    return response
+def _first_step(login: str) -> Accepted[FirstStep]:
+    audit("first step of a sign-in", login)
+    return {"otp": auth.first_step(current_app, login)}, 202
 
 
-def _set_cookie(response: flask.Response, cookie: str, expires: float) -> None:
-    """Set the refresh cookie, which only the token routes get; an empty one takes it away."""
+def _lasting(login: str) -> Created[Token]:
+    token, cookie = auth.begin_session(current_app, login, lasting=True)
+    headers = {
+        "Location": url_for("account.get_sessions", login=login),
+        "Set-Cookie": _cookie(cookie or "", time.time() + auth.SESSION),
+    }
+    return {"token": token}, 201, headers
+
+
+def _cookie(value: str, expires: float) -> str:
+    """The refresh cookie, which only the token routes get; an empty one takes it away."""
     host = urllib.parse.urlsplit(flask.request.host_url).hostname
-    response.set_cookie(
+    return dump_cookie(
         COOKIE,
-        cookie,
+        value,
         max_age=max(0, int(expires - time.time())),
         path="/token",
         secure=flask.request.is_secure or host not in LOCAL,
@@ -69,63 +84,58 @@ def _set_cookie(response: flask.Response, cookie: str, expires: float) -> None:
 
 
 @account.post("/token/otp", authz="AUTH", authn="token", realm=auth.OTP_REALM)
-def post_token_otp(code: Code, user: fsa.CurrentUser) -> Answer:
+def post_token_otp(code: Code, user: fsa.CurrentUser) -> Created[Token]:
     """The second step of a sign-in: a token for a one-time password."""
     if not auth.check_code(user, db.get_otp(user), code):
         raise auth.wrong_code(401)
-    return _signed_in(user, 201, lasting=True)
+    return _lasting(user)
 
 
 @account.post("/token/refresh", authz="OPEN")
-def post_token_refresh() -> Answer:
+def post_token_refresh(refresh: fsa.Cookie = fsa.Cookie("")) -> Created[Token]:
     """A new token for a refresh cookie, which is traded for a new one."""
-    cookie = flask.request.cookies.get(COOKIE, "")
-    refreshed = auth.refresh_session(current_app, cookie) if cookie else None
+    refreshed = auth.refresh_session(current_app, refresh) if refresh else None
     if not refreshed:
-        response = flask.jsonify(error="the session has ended: sign in at /token")
-        response.status_code = 401
-        if cookie:
-            _set_cookie(response, "", 0)
-        return response
+        message = "the session has ended: sign in at /token"
+        raise fsa.ErrorResponse(message, 401, {"Set-Cookie": _cookie("", 0)} if refresh else {})
     token, successor, expires = refreshed
-    return _token(token, 201, url_for("post_token"), successor, expires)
+    location = url_for("post_token")
+    return {"token": token}, 201, {"Location": location, "Set-Cookie": _cookie(successor, expires)}
 
 
 @account.delete("/token", authz="AUTH", authn="token")
-def delete_token(user: fsa.CurrentUser, all: bool = False) -> Answer:  # noqa: A002
+def delete_token(user: fsa.CurrentUser, all: bool = False) -> Done:  # noqa: A002
     """Sign out: this session, or all of one's sessions, end at once, everywhere."""
     if all:
         db.delete_sessions(user)
     else:
         db.delete_session(user, flask.g.session)
     audit("sign-out of all" if all else "sign-out", user)
-    response = flask.Response(status=204)
-    _set_cookie(response, "", 0)
-    return response
+    return "", 204, {"Set-Cookie": _cookie("", 0)}
 
 
 # users
 
 
 @account.get("/user", authz="admin")
-def get_users(limit: Limit = Limit(MAX_PAGE), after: Login | None = None) -> Answer:
+def get_users(limit: Limit = Limit(MAX_PAGE), after: Login | None = None) -> Page[Profile]:
     """The users by login; a full page has a link to the next one (RFC 8288)."""
     page = db.get_users(limit, after)
-    return next_page([vars(user) for user in page], limit, page[-1].login if page else None)
+    return next_page(page, limit, page[-1].login if page else None)
 
 
-def next_page(page: Sequence[object], limit: int, last: str | None) -> Answer:
+def next_page(page: list[T], limit: int, last: str | None) -> Page[T]:
     """A page of a list with, if it is full, the link to what comes after its `last` name."""
     if len(page) < limit:
-        return fsa.jsonify(page), 200
+        return page, 200, {}
     following = url_for(flask.request.endpoint or "", limit=limit, after=last)
-    return fsa.jsonify(page), 200, {"Link": f'<{following}>; rel="next"'}
+    return page, 200, {"Link": f'<{following}>; rel="next"'}
 
 
 @account.get("/user/<login>", authz=("user", "login"))
-def get_user(login: str) -> Answer:
+def get_user(login: str) -> Ok[Answer[Profile]]:
     """The profile of a user."""
-    return fsa.jsonify(db.get_user(login)), 200
+    return jsonify(db.get_user(login)), 200
 
 
 @account.patch("/user/<login>", authz=("user", "login"))
@@ -135,7 +145,7 @@ def patch_user(
     email: Email | None = None,
     admin: bool | None = None,
     active: bool | None = None,
-) -> Answer:
+) -> Ok[Answer[Profile]] | Conflict:
     """Change a profile: the address oneself, role and state an administrator."""
     if (admin, active) != (None, None) and not db.user_is_admin(user):
         raise fsa.ErrorResponse("only an administrator changes admin and active", 403)
@@ -146,11 +156,11 @@ def patch_user(
         audit("promoted" if admin else "demoted", user, login)
     if active is not None:
         audit("enabled" if active else "disabled", user, login)
-    return fsa.jsonify(profile), 200
+    return jsonify(profile), 200
 
 
 @account.delete("/user/<login>", authz=("user", "login"))
-def delete_user(login: str, user: fsa.CurrentUser, stuff: Delete | None = None) -> Answer:
+def delete_user(login: str, user: fsa.CurrentUser, stuff: Delete | None = None) -> Done | Conflict:
     """Remove a user, who must own no stuff unless `stuff=delete` takes it along."""
     db.delete_user(login, stuff is not None)
     audit("user deleted with stuff" if stuff else "user deleted", user, login)
@@ -159,8 +169,8 @@ def delete_user(login: str, user: fsa.CurrentUser, stuff: Delete | None = None) 
 
 @account.put("/user/<login>/password", authz=("user", "login"))
 def put_password(
-    login: str, password: Password, user: fsa.CurrentUser, current: Password | None = None
-) -> Answer:
+    login: str, password: NewPassword, user: fsa.CurrentUser, current: Password | None = None
+) -> Done:
     """Set a new password, one's own with the current one; all sessions of the user end."""
     reference = None
     if login == user:
@@ -180,20 +190,25 @@ def put_password(
 
 # sessions
 
+# times are seconds since 1970
+Session = TypedDict(
+    "Session", {"id": str, "created": float, "used": float, "expires": float, "from": str}
+)
+
 
 @account.get("/user/<login>/sessions", authz=("user", "login"), authn="token")
-def get_sessions(login: str) -> Answer:
+def get_sessions(login: str) -> Ok[list[Session]]:
     """The sessions of a user: when they began and were last used, and from where."""
     db.get_user(login)
-    sessions = [
+    sessions: list[Session] = [
         {"id": s.id, "created": s.created, "used": s.used, "expires": s.expires, "from": s.origin}
         for s in db.get_sessions(login, time.time())
     ]
-    return fsa.jsonify(sessions), 200
+    return sessions, 200
 
 
 @account.delete("/user/<login>/sessions/<sid>", authz=("user", "login"), authn="token")
-def delete_session(login: str, sid: str, user: fsa.CurrentUser) -> Answer:
+def delete_session(login: str, sid: str, user: fsa.CurrentUser) -> Done:
     """End a session of a user."""
     if not db.delete_session(login, sid):
         raise fsa.ErrorResponse("no such session", 404)
@@ -204,8 +219,15 @@ def delete_session(login: str, sid: str, user: fsa.CurrentUser) -> Answer:
 # one-time passwords
 
 
+class Secret(TypedDict):
+    """A secret for one-time passwords, and the same as the link that telephones read."""
+
+    secret: str
+    uri: str
+
+
 @account.post("/user/<login>/otp", authz=("user", "login", "self"), authn="token")
-def post_otp(login: str) -> Answer:
+def post_otp(login: str) -> Created[Secret] | Conflict:
     """A new secret for one-time passwords (RFC 6238); they are on after a PUT with a code."""
     secret = pyotp.random_base32()
     db.set_otp(login, secret)
@@ -216,7 +238,7 @@ def post_otp(login: str) -> Answer:
 
 
 @account.put("/user/<login>/otp", authz=("user", "login", "self"), authn="token")
-def put_otp(login: str, code: Code, on: bool) -> Answer:
+def put_otp(login: str, code: Code, on: bool) -> Done:
     """Switch one-time passwords on or off, with one of them; on ends one's other sessions."""
     if not auth.check_code(login, db.get_otp(login), code, on):
         raise auth.wrong_code(403)
@@ -227,7 +249,7 @@ def put_otp(login: str, code: Code, on: bool) -> Answer:
 
 
 @account.delete("/user/<login>/otp", authz="admin", authn="token")
-def delete_otp(login: str, user: fsa.CurrentUser) -> Answer:
+def delete_otp(login: str, user: fsa.CurrentUser) -> Done:
     """Take another user's one-time passwords away, whose telephone is lost."""
     if login == user:
         raise fsa.ErrorResponse("your own take a code: PUT with on=false", 403)

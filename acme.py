@@ -2,7 +2,8 @@
 
 First the rules: a type for each kind of value, so that a value that exists is a value that is
 right. Each is made from what a request brought, and refuses anything else with an error 400 that
-says what would do. Then what a `Store` does, and `AcmeData`, the one in memory.
+says what would do; `SCHEMA` is the same rule as JSON Schema, for openapi.py. Then what a `Store`
+does, and `AcmeData`, the one in memory.
 """
 
 import abc
@@ -13,12 +14,14 @@ import math
 import re
 import threading
 from collections.abc import Callable
-from typing import Annotated, Any, Self
+from typing import Annotated, Any, ClassVar, Self
 
 import FlaskSimpleAuth as fsa
 from email_validator import EmailNotValidError, validate_email
 from pydantic import BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 from pydantic.dataclasses import dataclass
+
+Schema = dict[str, Any]
 
 MAX_PRICE = 10**12
 MAX_PAGE = 1_000
@@ -29,6 +32,7 @@ class Login(str):
     """The name of a user: 2 to 32 lower case letters and digits, a letter first."""
 
     PATTERN = r"[a-z][a-z0-9]{1,31}"
+    SCHEMA: ClassVar[Schema] = {"type": "string", "pattern": f"^{PATTERN}$", "examples": ["susie"]}
 
     def __new__(cls, value: object) -> Self:
         if isinstance(value, cls):
@@ -47,6 +51,7 @@ class Password(str):
     """
 
     MAX_LENGTH = 256
+    SCHEMA: ClassVar[Schema] = {"type": "string", "maxLength": MAX_LENGTH, "format": "password"}
 
     def __new__(cls, value: object) -> Self:
         if not isinstance(value, str) or len(value) > cls.MAX_LENGTH:
@@ -59,10 +64,20 @@ class Password(str):
         return "Password(…)"
 
 
+class NewPassword(Password):
+    """A password to be set: at most 256 characters, as strong as the configuration says."""
+
+
 class Email(str):
     """An e-mail address (RFC 5322, RFC 6531), normalized; nobody asks whether it exists."""
 
     MAX_LENGTH = 254  # RFC 5321
+    SCHEMA: ClassVar[Schema] = {
+        "type": "string",
+        "format": "email",
+        "maxLength": MAX_LENGTH,
+        "examples": ["susie@acme.org"],
+    }
 
     def __new__(cls, value: object) -> Self:
         if isinstance(value, cls):
@@ -83,6 +98,13 @@ class Name(str):
     """
 
     MAX_LENGTH = 100
+    SCHEMA: ClassVar[Schema] = {
+        "type": "string",
+        "maxLength": MAX_LENGTH,
+        "pattern": r"^(?!\.{1,2}$)[^\s/]([^/]*[^\s/])?$",
+        "format": "printable",  # no standard has that
+        "examples": ["pinte"],
+    }
 
     def __new__(cls, value: object) -> Self:
         if isinstance(value, cls):
@@ -106,6 +128,13 @@ class Name(str):
 class Price(float):
     """A price: a finite number from 0 to 10^12."""
 
+    SCHEMA: ClassVar[Schema] = {
+        "type": "number",
+        "minimum": 0,
+        "maximum": MAX_PRICE,
+        "examples": [6.5],
+    }
+
     def __new__(cls, value: object) -> Self:
         if isinstance(value, cls):
             return value
@@ -122,6 +151,8 @@ class Price(float):
 class Limit(int):
     """How many things a page holds at most: an integer from 1 to 1,000."""
 
+    SCHEMA: ClassVar[Schema] = {"type": "integer", "minimum": 1, "maximum": MAX_PAGE}
+
     def __new__(cls, value: object) -> Self:
         if not isinstance(value, int) or isinstance(value, bool) or not 1 <= value <= MAX_PAGE:
             raise fsa.ErrorResponse(f"limit must be an integer from 1 to {MAX_PAGE}", 400)
@@ -131,14 +162,19 @@ class Limit(int):
 class Code(str):
     """A one-time password: six digits, as text, since it may begin with 0."""
 
+    PATTERN = "[0-9]{6}"
+    SCHEMA: ClassVar[Schema] = {"type": "string", "pattern": f"^{PATTERN}$", "examples": ["123456"]}
+
     def __new__(cls, value: object) -> Self:
-        if not isinstance(value, str) or not re.fullmatch("[0-9]{6}", value):
+        if not isinstance(value, str) or not re.fullmatch(cls.PATTERN, value):
             raise fsa.ErrorResponse("code must be a text of six digits", 400)
         return super().__new__(cls, value)
 
 
 class Delete(str):
     """The word `delete`, for what must not happen by mistake."""
+
+    SCHEMA: ClassVar[Schema] = {"type": "string", "const": "delete"}
 
     def __new__(cls, value: object) -> Self:
         if value != "delete":
@@ -151,6 +187,16 @@ class Numbers(list[int]):
 
     MAX_LENGTH = 50
     MAX_DIGITS = 300
+    SCHEMA: ClassVar[Schema] = {
+        "type": "array",
+        "maxItems": MAX_LENGTH,
+        "items": {
+            "type": "integer",
+            "exclusiveMinimum": -(10**MAX_DIGITS),
+            "exclusiveMaximum": 10**MAX_DIGITS,
+        },
+        "examples": [[2, 3, 4, 5]],
+    }
 
     def __init__(self, values: object):
         if (
@@ -184,7 +230,7 @@ class Someone:
     """Somebody with a name of 1 to 200 characters and a date of birth, and nothing else."""
 
     name: Annotated[str, Field(min_length=1, max_length=200)]
-    born: Annotated[datetime.date, BeforeValidator(_birthday)]
+    born: Annotated[datetime.date, BeforeValidator(_birthday), Field(examples=["2020-07-29"])]
 
     @model_validator(mode="wrap")
     @classmethod

@@ -12,22 +12,26 @@ logging.basicConfig()
 import datetime
 import os
 import sys
+from typing import Literal
 
 import FlaskSimpleAuth as fsa
 import sympy
 from flask import url_for
-from flask.typing import ResponseReturnValue as Answer
 from pydantic.dataclasses import dataclass
+from typing_extensions import TypedDict
 
 import account
 import auth
 import cli
 import database
 import guard
+import openapi
 import pages
 import throttle
-from acme import MAX_PAGE, Email, Limit, Login, Name, Numbers, Password, Price, Someone
+from account import FirstStep, Token
+from acme import MAX_PAGE, Email, Limit, Login, Name, NewPassword, Numbers, Price, Someone
 from guard import Json
+from openapi import Accepted, Answer, Conflict, Created, Done, Message, Ok, Page, jsonify
 
 app = fsa.Flask("acme", static_folder=None)
 
@@ -36,6 +40,7 @@ try:
     guard.init_app(app)
     throttle.init_app(app)
     auth.init_app(app)
+    openapi.init_app(app)
     account.init_app(app)
     pages.init_app(app)
     cli.init_app(app)
@@ -49,70 +54,93 @@ except KeyError as e:
 db = database.db
 
 
+class Hello(TypedDict):
+    msg: str
+    version: str
+
+
 @app.get("/hello", authz="OPEN")
-def get_hello() -> Answer:
+def get_hello() -> Ok[Hello]:
     """Say hello, and which version of FlaskSimpleAuth is at work."""
     return {"msg": "hello", "version": fsa.__version__}, 200
 
 
+class HelloMe(TypedDict):
+    msg: str
+    user: str
+
+
 @app.get("/hello-me", authz="AUTH")
-def get_hello_me(user: fsa.CurrentUser) -> Answer:
+def get_hello_me(user: fsa.CurrentUser) -> Ok[HelloMe]:
     """Say hello to whoever is signed in."""
     return {"msg": "hello", "user": user}, 200
 
 
 @app.get("/token", authz="AUTH", authn=["basic", "param"])
-def get_token(user: fsa.CurrentUser) -> Answer:
+def get_token(user: fsa.CurrentUser) -> Ok[Token] | Accepted[FirstStep]:
     """A token for who signs in with a password."""
-    return account.sign_in(user, 200, lasting=False)
+    return account.sign_in(user)
 
 
 # web applications like to POST with authentication parameters to get a token
 @app.post("/token", authz="AUTH", authn="param")
-def post_token(user: fsa.CurrentUser) -> Answer:
+def post_token(user: fsa.CurrentUser) -> Created[Token] | Accepted[FirstStep]:
     """A token for who signs in with a password as parameter, and a cookie to refresh it."""
-    return account.sign_in(user, 201, lasting=True)
+    return account.sign_in_for_long(user)
 
 
 @app.get("/stuff", authz="AUTH")
 def get_stuff(
     user: fsa.CurrentUser, limit: Limit = Limit(MAX_PAGE), after: Name | None = None
-) -> Answer:
+) -> Page[tuple[str, float]]:
     """One's own stuff by name; a full page has a link to the next one (RFC 8288)."""
     page = db.get_user_stuff(user, limit, after)
     return account.next_page(page, limit, page[-1][0] if page else None)
 
 
 @app.post("/stuff", authz="AUTH")
-def post_stuff(stuff: Name, price: Price, user: fsa.CurrentUser) -> Answer:
+def post_stuff(stuff: Name, price: Price, user: fsa.CurrentUser) -> Created[Message] | Conflict:
     """Add stuff for oneself."""
     db.add_stuff(stuff, user, price)
     return {"msg": f"stuff added: {stuff}"}, 201, {"Location": url_for("get_stuff_sid", sid=stuff)}
 
 
+class Stuff(TypedDict):
+    stuff: str
+    owner: str
+    price: float
+
+
 @app.get("/stuff/<sid>", authz=("stuff", "sid"))
-def get_stuff_sid(sid: str, user: fsa.CurrentUser) -> Answer:
+def get_stuff_sid(sid: str, user: fsa.CurrentUser) -> Ok[Stuff]:
     """Some stuff of one's own."""
     owner, price = db.get_stuff(sid, user)
     return {"stuff": sid, "owner": owner, "price": price}, 200
 
 
+class NewPrice(TypedDict):
+    stuff: str
+    price: float
+
+
 @app.patch("/stuff/<sid>", authz=("stuff", "sid"))
-def patch_stuff_sid(sid: str, price: Price, user: fsa.CurrentUser) -> Answer:
+def patch_stuff_sid(sid: str, price: Price, user: fsa.CurrentUser) -> Ok[NewPrice]:
     """Change the price of some stuff of one's own."""
     db.change_stuff(sid, price, user)
     return {"stuff": sid, "price": price}, 200
 
 
 @app.delete("/stuff/<sid>", authz=("stuff", "sid"))
-def delete_stuff_sid(sid: str, user: fsa.CurrentUser) -> Answer:
+def delete_stuff_sid(sid: str, user: fsa.CurrentUser) -> Done:
     """Remove some stuff of one's own."""
     db.delete_stuff(sid, user)
     return "", 204
 
 
 @app.post("/user", authz="admin")
-def post_user(login: Login, password: Password, email: Email, user: fsa.CurrentUser) -> Answer:
+def post_user(
+    login: Login, password: NewPassword, email: Email, user: fsa.CurrentUser
+) -> Created[Message] | Conflict:
     """Add a user. With param authentication, `password` is the caller's and the new user's."""
     db.add_user(login, auth.hash_password(password), email, False)
     auth.audit("user added", user, login)
@@ -127,22 +155,26 @@ class Days:
 
 
 @app.route("/days", methods=["GET", "POST"], authz="OPEN")
-def get_days(who: Someone) -> Answer:
+def get_days(who: Someone) -> Ok[Answer[Days]]:
     """How many days old somebody is."""
     age = datetime.datetime.now(datetime.UTC).date() - who.born
-    return fsa.jsonify(Days(name=who.name, days=age.days))
+    return jsonify(Days(name=who.name, days=age.days)), 200
 
 
 @app.route("/primes", methods=["GET", "POST"], authz="OPEN")
-def get_primes(li: Numbers) -> Answer:
+def get_primes(li: Numbers) -> Ok[list[int]]:
     """The primes among at most 50 integers, in their order."""
-    return fsa.jsonify(filter(sympy.isprime, li))
+    return list(filter(sympy.isprime, li)), 200
+
+
+class Length(TypedDict):
+    len: int | Literal["not available"]
 
 
 @app.route("/len", methods=["GET", "POST"], authz="OPEN")
-def get_len(p: Json) -> Answer:
+def get_len(p: Json) -> Ok[Length]:
     """The length of a JSON value, if it has one."""
     try:
-        return {"len": len(p)}
+        return {"len": len(p)}, 200
     except TypeError:
-        return {"len": "not available"}
+        return {"len": "not available"}, 200

@@ -98,6 +98,11 @@ def user_may_see(login: str, whom: str, mode: str | None) -> bool:
     return True
 
 
+# what a route's authz names: groups, and permissions on what a parameter names
+GROUPS = {"admin": user_is_admin}
+PERMISSIONS = {"stuff": user_owns_stuff, "user": user_may_see}
+
+
 # passwords and codes
 
 
@@ -369,9 +374,10 @@ def init_app(app: fsa.Flask) -> None:
     app.get_user_pass(get_user_pass)
     for scheme in basic, param, token:
         app.authentication(scheme.__name__, _loud(app, scheme))
-    app.group_check("admin", user_is_admin)
-    app.object_perms("stuff", user_owns_stuff)
-    app.object_perms("user", user_may_see)
+    for group, is_in in GROUPS.items():
+        app.group_check(group, is_in)
+    for domain, may in PERMISSIONS.items():
+        app.object_perms(domain, may)
     # what the passwords of unknown users are checked against
     app.config["ACME_NOBODY"] = app.hash_password(secrets.token_urlsafe(), check=False)
     # as in the tutorial, but for the session that each token needs

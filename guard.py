@@ -11,7 +11,7 @@ import re
 import urllib.parse
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, NewType
 
 import flask
 import FlaskSimpleAuth as fsa
@@ -280,7 +280,10 @@ def set_challenge(response: flask.Response) -> flask.Response:
     return response
 
 
-def send(folder: Path, name: str) -> flask.Response:
+File = NewType("File", flask.Response)  # what is no answer of the API
+
+
+def send(folder: Path, name: str) -> File:
     """A file of a folder, which browsers keep and ask for again (ETag); 404 if there is none."""
     try:
         response = flask.send_from_directory(folder, name)
@@ -289,7 +292,7 @@ def send(folder: Path, name: str) -> flask.Response:
     # whole, or whoever is slow to take it in pieces would hold a thread
     response.direct_passthrough = False
     response.get_data()
-    return response
+    return File(response)
 
 
 class Json(Any):  # type: ignore[misc]

@@ -4,9 +4,8 @@ from pathlib import Path
 
 import flask
 import FlaskSimpleAuth as fsa
-from flask.typing import ResponseReturnValue as Answer
 
-from guard import send
+from guard import File, send
 
 WWW = Path(__file__).with_name("www")
 
@@ -14,13 +13,13 @@ pages = flask.Blueprint("pages", __name__)
 
 
 @pages.get("/", authz="OPEN")
-def get_index() -> Answer:
+def get_index() -> File:
     """The front end, a page whose parts are addressed by hash: `/#stuff`."""
     return send(WWW, "index.html")
 
 
 @pages.get("/www/<path:name>", authz="OPEN")
-def get_file(name: str) -> Answer:
+def get_file(name: str) -> File:
     """A file of the front end."""
     return send(WWW, name)
 

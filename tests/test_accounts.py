@@ -50,6 +50,9 @@ RESET = {"password": NEW_PASSWORD}
 ROUTES = [
     ("GET", "/", None, (200, 200, 200, 200)),
     ("GET", "/www/index.html", None, (200, 200, 200, 200)),
+    ("GET", "/openapi.json", None, (200, 200, 200, 200)),
+    ("GET", "/docs", None, (200, 200, 200, 200)),
+    ("GET", "/docs/start.js", None, (200, 200, 200, 200)),
     ("GET", "/hello", None, (200, 200, 200, 200)),
     ("GET", "/hello-me", None, (401, 200, 200, 200)),
     ("GET", "/token", None, (401, 401, 401, 401)),
