@@ -316,6 +316,8 @@ def basic(_app: fsa.Flask, request: flask.Request) -> str | None:
 def param(app: fsa.Flask, request: flask.Request) -> str | None:
     """Username and password as parameters of the body."""
     params = request.get_json() if request.is_json else request.form
+    if not params:
+        return None
     login = params.get(app.config["FSA_PARAM_USER"])
     password = params.get(app.config["FSA_PARAM_PASS"])
     if login is None or password is None:

@@ -17,7 +17,12 @@ from typing import IO, Any, NewType
 
 import flask
 import FlaskSimpleAuth as fsa
-from werkzeug.datastructures import CombinedMultiDict, MultiDict
+from werkzeug.datastructures import (
+    CombinedMultiDict,
+    FileStorage,
+    ImmutableMultiDict,
+    MultiDict,
+)
 from werkzeug.exceptions import (
     BadRequest,
     HTTPException,
@@ -109,6 +114,10 @@ def _check_containers(value: Any) -> None:
         raise RecursionError
 
 
+_NOTHING: ImmutableMultiDict[str, str] = ImmutableMultiDict()
+_NO_FILES: ImmutableMultiDict[str, FileStorage] = ImmutableMultiDict()
+
+
 class Request(flask.Request):
     """A request whose body is a JSON object, a form, or nothing."""
 
@@ -130,6 +139,27 @@ class Request(flask.Request):
         body.seek(0)
         return body
 
+    # FlaskSimpleAuth looks for parameters in each of these: what is empty need not be parsed
+
+    @property
+    def args(self) -> MultiDict[str, str]:
+        """The parameters of the query."""
+        return super().args if self.query_string else _NOTHING
+
+    @property
+    def form(self) -> ImmutableMultiDict[str, str]:
+        """The parameters of a form."""
+        return super().form if self._is_form else _NOTHING
+
+    @property
+    def files(self) -> ImmutableMultiDict[str, FileStorage]:
+        """The files of a form."""
+        return super().files if self._is_form else _NO_FILES
+
+    @functools.cached_property
+    def _is_form(self) -> bool:
+        return "form" in self.mimetype and bool(self.get_data())
+
     def _has_open_end(self) -> bool:
         protocol = self.environ.get("SERVER_PROTOCOL", "")
         return "HTTP_TRANSFER_ENCODING" in self.environ or not protocol.startswith("HTTP/1")
@@ -138,10 +168,10 @@ class Request(flask.Request):
         """The object, parsed once for all, FlaskSimpleAuth included; 400 if it is none."""
         return self._json_object
 
-    @property
+    @functools.cached_property
     def is_json(self) -> bool:
         """Whether there are parameters in JSON; a content type with nothing behind it has none."""
-        return super().is_json and bool(self._json_object)
+        return bool(self.content_type) and super().is_json and bool(self._json_object)
 
     @functools.cached_property
     def _json_object(self) -> dict[str, Any]:
@@ -166,9 +196,11 @@ def check_request() -> None:
     request = flask.request
     # FlaskSimpleAuth shows the path in a header, which cannot hold just anything
     request.path = urllib.parse.quote(request.path)
-    if CREDENTIALS & request.args.keys():
-        raise BadRequest("credentials do not belong in a URL: send them in the body or a header")
-    _check_urlencoded(request.query_string)
+    if request.query_string:
+        if CREDENTIALS & request.args.keys():
+            message = "credentials do not belong in a URL: send them in the body or a header"
+            raise BadRequest(message)
+        _check_urlencoded(request.query_string)
     body = request.get_data()
     if body or request.content_length:
         _check_body(request, body)
