@@ -325,8 +325,12 @@ def param(app: fsa.Flask, request: flask.Request) -> str | None:
     return _by_password(login, password)
 
 
-def _claims(token: str, keys: list[str], realm: str) -> dict[str, Any]:
-    """What a token says, if one of the secrets has signed it and its time is not over; else 401."""
+@functools.lru_cache(4096)
+def _claims(token: str, keys: tuple[str, ...], realm: str) -> tuple[str, str, int]:
+    """A token's login, scope and end, if one of the secrets has signed it for the realm; else 401.
+
+    What is refused is not remembered, and whoever asks must look at the clock.
+    """
     for key in keys:
         try:
             claims: dict[str, Any] = jwt.decode(
@@ -340,7 +344,7 @@ def _claims(token: str, keys: list[str], realm: str) -> dict[str, Any]:
             continue
         except jwt.InvalidTokenError:
             break
-        return claims
+        return str(claims["sub"]), str(claims["scope"]), int(claims["exp"])
     raise wrong_token()
 
 
@@ -351,14 +355,16 @@ def token(app: fsa.Flask, request: flask.Request) -> str | None:
         return None
     second_step = request.endpoint == OTP_ROUTE
     realm = OTP_REALM if second_step else app.config["FSA_REALM"]
-    claims = _claims(value.strip(), app.config["ACME_TOKEN_SECRETS"], realm)
-    login, scope = str(claims["sub"]), str(claims["scope"])
+    login, scope, end = _claims(value.strip(), tuple(app.config["ACME_TOKEN_SECRETS"]), realm)
+    now = time.time()
+    if end <= now:
+        raise wrong_token()
     if second_step:
         credentials = db.get_credentials(login)
         if not credentials or not credentials.active or _hash(credentials.password) != scope:
             raise wrong_token()
         flask.g.credentials = credentials
-    elif db.get_session_user(scope, time.time()) != login:
+    elif db.get_session_user(scope, now) != login:
         raise wrong_token()
     flask.g.session = scope
     return login

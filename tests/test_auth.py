@@ -1,6 +1,8 @@
 """Who gets in: basic, parameters and tokens, and what those learn who do not."""
 
 import base64
+import concurrent.futures
+import functools
 import json
 import os
 import time
@@ -9,6 +11,7 @@ import argon2
 import jwt
 import pytest
 
+import auth
 import database
 from test import app
 from tests.conftest import LIVE, SECRET
@@ -275,3 +278,60 @@ def test_rotation(keys, monkeypatch):
         monkeypatch.setitem(app.config, "ACME_TOKEN_SECRETS", [secrets[key] for key in keys])
         status = client.get("/hello-me", headers=bearer(old)).status_code
     assert status == (200 if "old" in keys else 401)
+
+
+def used_token(client):
+    """A new token, which Acme has seen and found good."""
+    token = client.get("/token", headers=basic(f"acme:{PASS}")).json["token"]
+    assert client.get("/hello-me", headers=bearer(token)).status_code == 200
+    return token
+
+
+def test_good_token_ends(monkeypatch):
+    """A token that has been found good ends on time, though its session goes on for days."""
+    with app.test_client() as client:
+        res = client.post("/token", json={"username": "acme", "password": PASS})
+        token = res.json["token"]
+        assert client.get("/hello-me", headers=bearer(token)).status_code == 200
+        end = jwt.decode(token, options={"verify_signature": False})["exp"]
+        statuses = []
+        for now in end - 1, end, end + 1:
+            monkeypatch.setattr(time, "time", lambda now=now: now)
+            statuses.append(client.get("/hello-me", headers=bearer(token)).status_code)
+    assert statuses == [200, 401, 401]
+
+
+@pytest.mark.parametrize("realm", ["acme-otp", "other"])
+def test_good_token_of_another_realm(realm):
+    """What has been found good for one realm is good for no other, nor with another signature."""
+    with app.test_client() as client:
+        token = used_token(client)
+        code = {"code": "111111"}
+        assert client.post("/token/otp", headers=bearer(token), json=code).status_code == 401
+        claims = jwt.decode(token, options={"verify_signature": False})
+        other = jwt.encode(claims | {"aud": realm}, app.config["FSA_TOKEN_SECRET"])
+        assert client.get("/hello-me", headers=bearer(other)).status_code == 401
+        header, payload, _ = token.split(".")
+        _, _, signature = other.split(".")
+        mixed = f"{header}.{payload}.{signature}"
+        assert client.get("/hello-me", headers=bearer(mixed)).status_code == 401
+
+
+def test_good_tokens_under_load(monkeypatch):
+    """Many threads, more tokens than are remembered: the good get in, the ended never."""
+    monkeypatch.setattr(auth, "_claims", functools.lru_cache(8)(auth._claims.__wrapped__))
+    live, ended = ([], [])
+    with app.test_client() as client:
+        for tokens in live, ended:
+            tokens.extend(used_token(client) for _ in range(6))
+        for token in ended:
+            assert client.delete("/token", headers=bearer(token)).status_code == 204
+
+    def statuses(n):
+        with app.test_client() as client:
+            tokens = [(live, ended)[k % 2][(n + k) % 6] for k in range(200)]
+            found = [client.get("/hello-me", headers=bearer(t)).status_code for t in tokens]
+        return set(found[::2]), set(found[1::2])
+
+    with concurrent.futures.ThreadPoolExecutor(8) as pool:
+        assert set(map(str, pool.map(statuses, range(8)))) == {str(({200}, {401}))}
