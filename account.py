@@ -10,6 +10,7 @@ from typing import TypeVar
 import flask
 import FlaskSimpleAuth as fsa
 import pyotp
+import segno
 from flask import current_app, url_for
 from typing_extensions import TypedDict
 from werkzeug.http import dump_cookie
@@ -220,21 +221,26 @@ def delete_session(login: str, sid: str, user: fsa.CurrentUser) -> Done:
 
 
 class Secret(TypedDict):
-    """A secret for one-time passwords, and the same as the link that telephones read."""
+    """A secret for one-time passwords, the link that telephones read, and that as a picture."""
 
     secret: str
     uri: str
+    qr: str
 
 
 @account.post("/user/<login>/otp", authz=("user", "login", "self"), authn="token")
 def post_otp(login: str) -> Created[Secret] | Conflict:
-    """A new secret for one-time passwords (RFC 6238); they are on after a PUT with a code."""
+    """A new secret for one-time passwords (RFC 6238); they are on after a PUT with a code.
+
+    `uri` is for an authenticator application, and `qr` that as a picture, for an `<img>`.
+    """
     secret = pyotp.random_base32()
     db.set_otp(login, secret)
     audit("new secret for one-time passwords", login)
     uri = pyotp.TOTP(secret).provisioning_uri(name=login, issuer_name="Acme")
     location = url_for("account.post_otp", login=login)
-    return {"secret": secret, "uri": uri}, 201, {"Location": location}
+    qr = segno.make(uri, micro=False).svg_data_uri(scale=4, light="white")
+    return {"secret": secret, "uri": uri, "qr": qr}, 201, {"Location": location}
 
 
 @account.put("/user/<login>/otp", authz=("user", "login", "self"), authn="token")

@@ -1,0 +1,132 @@
+"""The JavaScript client, `www/acme.js`, in the node that Playwright brings."""
+
+import json
+import os
+import re
+import subprocess
+from pathlib import Path
+
+import playwright
+import pytest
+
+from tests.conftest import ROOT, granian
+
+NODE = Path(playwright.__file__).with_name("driver") / "node"
+# runs expressions in turn, and tells what they gave: a bigint as text, an error as a list
+RUNNER = """
+import * as module from "./www/acme.js"
+const [url, pass, expressions] = JSON.parse(process.argv.at(-1))
+const { Acme } = module
+const acme = new Acme(url)
+const other = new Acme(url + "/")
+const found = []
+for (const expression of expressions) {
+  try {
+    found.push((await eval(expression)) ?? null)
+  } catch (error) {
+    found.push([error.name, error.status, error.message])
+  }
+}
+console.log(JSON.stringify(found, (_, v) => (typeof v === "bigint" ? `${v}n` : v)))
+"""
+ME = {"email": "acme@acme.org", "login": "acme", "admin": True, "active": True, "otp": False}
+SUE = {"email": "s@acme.org", "login": "sue", "admin": False, "active": True, "otp": False}
+AGE = '{ name: "x", born: "2000-01-01" }'
+CALLS = [
+    ("acme.login", ""),
+    ("acme.helloMe()", ["AcmeError", 401, "missing authentication"]),
+    ("acme.hello().then((h) => h.msg)", "hello"),
+    ('acme.signIn("acme", "é")', ["AcmeError", 401, "invalid username or password"]),
+    ('acme.signIn("acme", pass)', True),
+    ("[acme.login, acme.session !== '']", ["acme", True]),
+    ("acme.helloMe()", {"msg": "hello", "user": "acme"}),
+    # stuff
+    ('acme.addStuff("a?b&c #%é", 0.1)', {"msg": "stuff added: a?b&c #%é"}),
+    ('acme.addStuff("b", 5)', {"msg": "stuff added: b"}),
+    ('acme.addStuff("b", 5)', ["AcmeError", 409, "cannot overwrite existing stuff: b"]),
+    ('acme.getStuff("a?b&c #%é")', {"stuff": "a?b&c #%é", "owner": "acme", "price": 0.1}),
+    ('acme.changeStuff("a?b&c #%é", 7)', {"stuff": "a?b&c #%é", "price": 7.0}),
+    ("acme.stuff({ limit: 1 })", {"items": [["a?b&c #%é", 7.0]], "next": "a?b&c #%é"}),
+    ('acme.stuff({ limit: 9, after: "a?b&c #%é" })', {"items": [["b", 5.0]]}),
+    ('acme.deleteStuff("a?b&c #%é")', None),
+    ("acme.stuff()", {"items": [["b", 5.0]]}),
+    ('acme.deleteStuff("..")', ["AcmeError", 404, "nothing has such a name"]),
+    # users
+    ('acme.addUser("sue", pass, "sue@acme.org")', {"msg": "user added: sue"}),
+    ('acme.changeUser("sue", { email: "s@acme.org" })', SUE),
+    ('acme.getUser("sue")', SUE),
+    ('acme.users({ after: "acme" })', {"items": [SUE]}),
+    ("acme.users({ limit: 1 })", {"items": [ME], "next": "acme"}),
+    ('other.signInBriefly("sue", pass)', True),
+    ('other.setPassword("sue", "Other-1", pass)', None),
+    # its sessions are gone, and there is no cookie in node
+    ("other.helloMe()", ["AcmeError", 401, "the session has ended: sign in at /token"]),
+    ('other.signIn("sue", "Other-1")', True),
+    ("other.newOtp('sue').then((o) => Object.keys(o).sort())", ["qr", "secret", "uri"]),
+    ('other.switchOtp("sue", "1", true).catch((e) => e.status)', 400),
+    ('acme.resetOtp("sue")', None),
+    ('acme.sessions("sue").then((s) => s.length)', 1),
+    ('acme.endSession("sue", other.session)', None),
+    ('acme.deleteUser("sue", true)', None),
+    # everybody
+    (f"acme.days({AGE}).then((d) => d.days > 9000)", True),
+    (f"acme.getDays({AGE}).then((d) => d.name)", "x"),
+    ("acme.primes([2, 4, 2n ** 127n - 1n])", [2, f"{2**127 - 1}n"]),
+    ("acme.getPrimes([7, 2n ** 127n - 1n])", [7, f"{2**127 - 1}n"]),
+    ("acme.len([1, [2]])", {"len": 2}),
+    ('acme.getLen("ab")', {"len": 2}),
+    ("acme.len(null)", {"len": "not available"}),
+    # and out
+    ("acme.signOut(true)", None),
+    ("acme.login", ""),
+    ('new Acme("http://127.0.0.1:1").hello()', ["NetworkError", 0, "the server cannot be reached"]),
+    ('new module.AcmeError("x", 1) instanceof Error', True),
+    ('new module.NetworkError("x") instanceof module.AcmeError', True),
+]
+
+
+@pytest.fixture(scope="module")
+def url(tmp_path_factory):
+    place = tmp_path_factory.mktemp("client")
+    with granian(ACME_DATABASE=f"sqlite:///{place}/acme.db", WORKERS="1") as url:
+        yield url
+
+
+def run_node(code, *arguments):
+    """What a module says, which is run where README's reader is."""
+    return subprocess.run(
+        [NODE, "--input-type=module", "-", *arguments],
+        cwd=ROOT,
+        input=code,
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+
+
+def test_calls(url):
+    """Each method does what its route does, and tells errors by their status and message."""
+    calls = [url, os.environ["ACME_PASS"], [expression for expression, _ in CALLS]]
+    res = run_node(RUNNER, json.dumps(calls))
+    assert res.returncode == 0, res.stderr
+    found = json.loads(res.stdout)
+    for (expression, expected), value in zip(CALLS, found, strict=True):
+        assert value == expected, expression
+
+
+def test_readme(url):
+    """README's lines work as they stand."""
+    lines = re.search(r"<<'JS'\n(.*?)\n +JS\n", (ROOT / "README.md").read_text(), re.S)[1]
+    res = run_node(lines.replace("http://127.0.0.1:5000", url))
+    assert res.stdout.splitlines()[0] == "{ msg: 'stuff added: ball' }", res.stderr
+    assert res.stdout.splitlines()[-1].startswith("409 ")
+
+
+def test_methods():
+    """No method is left out of the table above but those that are tested elsewhere."""
+    code = (ROOT / "www/acme.js").read_text()
+    methods = re.findall(r"^  (?:async )?(\w+)\(.*\) {$", code, re.M)
+    assert len(methods) > 30
+    elsewhere = {"constructor", "refresh", "secondStep", "forget", "request", "openapi"}
+    for method in set(methods) - elsewhere:
+        assert any(f".{method}(" in expression for expression, _ in CALLS), method
