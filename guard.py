@@ -13,7 +13,7 @@ import re
 import urllib.parse
 from collections.abc import Callable
 from pathlib import Path
-from typing import IO, Any, NewType
+from typing import IO, Any, NewType, cast
 
 import flask
 import FlaskSimpleAuth as fsa
@@ -29,11 +29,13 @@ from werkzeug.exceptions import (
     LengthRequired,
     NotFound,
     RequestEntityTooLarge,
+    ServiceUnavailable,
 )
 from werkzeug.formparser import FormDataParser
 from werkzeug.middleware.proxy_fix import ProxyFix
 
 import acme
+import slow
 
 MODES = ("prod", "dev", "debug", "debug1", "debug2", "debug3", "debug4")
 CREDENTIALS = {"username", "password", "current", "code", "token", "access_token", "otp", "secret"}
@@ -128,7 +130,7 @@ class Request(flask.Request):
         By RFC 9112 there is none without a length or a coding; in HTTP/2 there may be.
         """
         length = self.content_length
-        if length is None and not self._has_open_end():
+        if length is None and not self.has_open_end():
             return io.BytesIO()
         if length is None or length > (self.max_content_length or length):
             return super().stream
@@ -160,7 +162,8 @@ class Request(flask.Request):
     def _is_form(self) -> bool:
         return "form" in self.mimetype and bool(self.get_data())
 
-    def _has_open_end(self) -> bool:
+    def has_open_end(self) -> bool:
+        """Whether there may be a body although no length is said."""
         protocol = self.environ.get("SERVER_PROTOCOL", "")
         return "HTTP_TRANSFER_ENCODING" in self.environ or not protocol.startswith("HTTP/1")
 
@@ -193,7 +196,7 @@ class Request(flask.Request):
 
 def check_request() -> None:
     """Before a request: refuse what is malformed with 400, and what is too large with 413."""
-    request = flask.request
+    request = cast(Request, flask.request)
     # FlaskSimpleAuth shows the path in a header, which cannot hold just anything
     request.path = urllib.parse.quote(request.path)
     if request.query_string:
@@ -201,7 +204,10 @@ def check_request() -> None:
             message = "credentials do not belong in a URL: send them in the body or a header"
             raise BadRequest(message)
         _check_urlencoded(request.query_string)
-    body = request.get_data()
+    body = b""
+    if request.content_length or request.has_open_end():
+        with slow.reading(request):
+            body = request.get_data()
     if body or request.content_length:
         _check_body(request, body)
     if request.args or (body and not request.is_json):
@@ -276,8 +282,9 @@ def _drain() -> None:
     """
     stream = flask.request.environ["wsgi.input"]
     left = min(flask.request.content_length or MAX_DRAINED, MAX_DRAINED)
-    while left > 0 and (data := stream.read(min(left, 65536))):
-        left -= len(data)
+    with contextlib.suppress(ServiceUnavailable), slow.reading(flask.request):
+        while left > 0 and (data := stream.read(min(left, 65536))):
+            left -= len(data)
 
 
 def http_error(e: HTTPException) -> flask.typing.ResponseReturnValue:
@@ -345,9 +352,10 @@ def send(folder: Path, name: str) -> File:
         response = flask.send_from_directory(folder, name)
     except NotFound:
         raise fsa.ErrorResponse(f"no such page: {name}", 404) from None
-    # whole, or whoever is slow to take it in pieces would hold a thread
-    response.direct_passthrough = False
-    response.get_data()
+    if response.status_code != 304:
+        # in one piece, or whoever is slow to take them would hold a thread
+        response.direct_passthrough = False
+        response.data = response.get_data()
     return File(response)
 
 
@@ -405,5 +413,5 @@ def init_app(app: fsa.Flask) -> None:
         acme.Limit: lambda v: acme.Limit(_number(v)),
         acme.Numbers: lambda v: acme.Numbers(_numbers(v)),
     }
-    for kind, cast in casts.items():
-        app.cast(kind, cast)
+    for kind, convert in casts.items():
+        app.cast(kind, convert)

@@ -18,14 +18,19 @@ from pathlib import Path
 
 import dotenv
 import FlaskSimpleAuth as fsa
-from granian.constants import Interfaces
+from granian.constants import HTTPModes, Interfaces
+from granian.http import HTTP1Settings
 from granian.log import LogLevels
 from granian.server import Server
 
+from slow import READERS
 from store import SqlStore, open_store
 
 ENV_FILE = Path(__file__).with_name(".env")
-THREADS = 16  # of each worker: how many requests may wait on a hash at once
+THREADS = READERS + 8  # of each worker: these go on when all those wait for slow clients
+MAX_HEADERS = 2**16  # bytes, then 431
+IDLE = 10  # seconds for the headers of a request, and between two on one connection
+CONNECTIONS = 1024  # of each worker; more wait until one of them ends
 
 
 def load_secrets() -> None:
@@ -153,6 +158,9 @@ def main() -> None:
         port=port,
         interface=Interfaces.WSGI,
         workers=workers,
+        http=HTTPModes.http1,  # which has a time limit for whoever connects and says nothing
+        http1_settings=HTTP1Settings(header_read_timeout=IDLE * 1000, max_buffer_size=MAX_HEADERS),
+        backpressure=CONNECTIONS,
         blocking_threads=THREADS,
         log_level=LogLevels.error,
         respawn_failed_workers=True,

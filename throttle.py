@@ -3,6 +3,9 @@
 Counted are passwords and one-time passwords, by address and login, and by address alone.
 """
 
+import contextlib
+import functools
+import ipaddress
 import logging
 import math
 import time
@@ -12,6 +15,16 @@ import FlaskSimpleAuth as fsa
 import limits
 
 log = logging.getLogger("acme")
+
+
+@functools.lru_cache(1000)
+def network(address: str | None) -> str:
+    """Who is counted as one: an IPv4 address, or the /64 of IPv6 that one subscriber gets."""
+    if address and ":" in address:
+        with contextlib.suppress(ValueError):
+            ip = ipaddress.IPv6Address(address)
+            return str(ip.ipv4_mapped or ipaddress.ip_network((int(ip), 64), strict=False))
+    return address or ""
 
 
 class Throttle:
@@ -40,7 +53,7 @@ class Throttle:
             raise ValueError(f"ACME_LIMITS={scheme}:… cannot be used: {type(e).__name__}") from None
 
     def _keys(self, login: str, everywhere: bool) -> list[tuple[limits.RateLimitItem, str, str]]:
-        address = flask.request.remote_addr or ""
+        address = network(flask.request.remote_addr)
         keys = [(self._per_login, address, login[:64]), (self._per_address, address, "")]
         # who guesses codes has the password: no address is a stranger's
         return [*keys, (self._per_login, "everywhere", login[:64])] if everywhere else keys
