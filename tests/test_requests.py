@@ -306,3 +306,15 @@ def test_no_page(target, path):
     answer = target.send("GET", path)
     assert answer.status == 404
     assert answer.error
+
+
+def test_coroutines():
+    """What Flask asks of each hook and route at each request is remembered, and still asked."""
+
+    async def route() -> None:
+        pass
+
+    assert app.ensure_sync(len) is len
+    for _ in range(2):
+        with pytest.raises(RuntimeError, match="async"):
+            app.ensure_sync(route)
