@@ -11,7 +11,7 @@ import json
 import math
 import re
 import urllib.parse
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import IO, Any, NewType, cast
 
@@ -20,6 +20,7 @@ import FlaskSimpleAuth as fsa
 from werkzeug.datastructures import (
     CombinedMultiDict,
     FileStorage,
+    Headers,
     ImmutableMultiDict,
     MultiDict,
 )
@@ -33,6 +34,7 @@ from werkzeug.exceptions import (
 )
 from werkzeug.formparser import FormDataParser
 from werkzeug.middleware.proxy_fix import ProxyFix
+from werkzeug.utils import cached_property
 
 import acme
 import slow
@@ -67,9 +69,7 @@ def loads(text: str) -> Any:
     100 levels, more than 100,000 arrays and objects).
     """
     try:
-        value = json.loads(
-            text, object_pairs_hook=_object, parse_constant=_constant, parse_float=_float
-        )
+        value = _decoder.decode(text)
         if "\\ud" in text.lower():  # surrogates: fine in pairs
             json.dumps(value, ensure_ascii=False).encode()
         # a cheap sufficient test first, as most bodies have few brackets
@@ -103,6 +103,9 @@ def _float(text: str) -> float:
     return value
 
 
+_decoder = json.JSONDecoder(object_pairs_hook=_object, parse_constant=_constant, parse_float=_float)
+
+
 def _check_containers(value: Any) -> None:
     """Level by level, refuse too many levels and too many arrays and objects in all."""
     level, total = [value], 0
@@ -123,7 +126,7 @@ _NO_FILES: ImmutableMultiDict[str, FileStorage] = ImmutableMultiDict()
 class Request(flask.Request):
     """A request whose body is a JSON object, a form, or nothing."""
 
-    @functools.cached_property
+    @cached_property
     def stream(self) -> IO[bytes]:
         """The body, read in one go where its length is known: each read waits for the server.
 
@@ -158,7 +161,7 @@ class Request(flask.Request):
         """The files of a form."""
         return super().files if self._is_form else _NO_FILES
 
-    @functools.cached_property
+    @cached_property
     def _is_form(self) -> bool:
         return "form" in self.mimetype and bool(self.get_data())
 
@@ -171,12 +174,12 @@ class Request(flask.Request):
         """The object, parsed once for all, FlaskSimpleAuth included; 400 if it is none."""
         return self._json_object
 
-    @functools.cached_property
+    @cached_property
     def is_json(self) -> bool:
         """Whether there are parameters in JSON; a content type with nothing behind it has none."""
         return bool(self.content_type) and super().is_json and bool(self._json_object)
 
-    @functools.cached_property
+    @cached_property
     def _json_object(self) -> dict[str, Any]:
         try:
             text = self.get_data().decode()
@@ -194,11 +197,32 @@ class Request(flask.Request):
         return parser
 
 
+class Response(flask.Response):
+    """A response that, where it is whole, goes out as it is: not copied, and in one piece."""
+
+    def get_app_iter(self, environ: dict[str, Any]) -> Iterable[bytes]:
+        """The body, as a list: a server sends that at once, and asks for each part of others."""
+        if not self.is_sequence or self.direct_passthrough:
+            return super().get_app_iter(environ)
+        is_empty = environ["REQUEST_METHOD"] == "HEAD" or self.status_code in (204, 304)
+        body = [] if is_empty else list(self.iter_encoded())
+        self.close()
+        return body
+
+    def get_wsgi_headers(self, environ: dict[str, Any]) -> Headers:
+        """The headers; Werkzeug would copy them to add what is there."""
+        names = {name.lower() for name, _ in self.headers}
+        if self.status_code == 200 and "content-length" in names and "location" not in names:
+            return self.headers
+        return super().get_wsgi_headers(environ)
+
+
 def check_request() -> None:
     """Before a request: refuse what is malformed with 400, and what is too large with 413."""
-    request = cast(Request, flask.request)
-    # FlaskSimpleAuth shows the path in a header, which cannot hold just anything
-    request.path = urllib.parse.quote(request.path)
+    request = cast(Request, flask.globals.request_ctx.request)
+    if not request.path.isascii() or not request.path.isprintable():
+        # FlaskSimpleAuth shows the path in a header, which cannot hold just anything
+        request.path = urllib.parse.quote(request.path)
     if request.query_string:
         if CREDENTIALS & request.args.keys():
             message = "credentials do not belong in a URL: send them in the body or a header"
@@ -319,8 +343,10 @@ def finish_response(response: flask.Response) -> flask.Response:
             message = f"{message[:MAX_MESSAGE]}…"
         response.data = json.dumps({"error": message}) + "\n"
         response.content_type = "application/json"
+    names = {name for name, _ in response.headers}
     for name, value in HEADERS.items():
-        response.headers.setdefault(name, value)
+        if name not in names:
+            response.headers.add(name, value)
     if response.mimetype == "text/html":
         response.headers.update(PAGE_HEADERS)
     return response
@@ -401,6 +427,7 @@ def init_app(app: fsa.Flask) -> None:
     if n := int(proxies):
         setattr(app, "wsgi_app", ProxyFix(app.wsgi_app, x_for=n, x_proto=n, x_host=n))  # noqa: B010
     app.request_class = Request
+    app.response_class = Response
     # Flask asks of each hook and route, at each request, whether it is a coroutine
     setattr(app, "ensure_sync", functools.lru_cache(1024)(app.ensure_sync))  # noqa: B010
     app.url_map.merge_slashes = False  # a wrong address is 404, not a page that redirects

@@ -6,6 +6,7 @@ import json
 import socket
 import urllib.parse
 
+import FlaskSimpleAuth as fsa
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -306,6 +307,21 @@ def test_no_page(target, path):
     answer = target.send("GET", path)
     assert answer.status == 404
     assert answer.error
+
+
+@pytest.mark.parametrize("method", ["GET", "HEAD"])
+def test_whole_answers(target, method):
+    """An answer has its length, and HEAD that of GET's, without the body; 204 has neither."""
+    res = target.send(method, "/hello")
+    body = (
+        json.dumps({"msg": "hello", "version": fsa.__version__}, separators=",:").encode() + b"\n"
+    )
+    assert (res.status, res.headers["Content-Length"]) == (200, str(len(body)))
+    assert res.body == (body if method == "GET" else b"")
+    name = new_name()
+    assert target.send_json("POST", "/stuff", {"stuff": name, "price": 1}, "susie").status == 201
+    res = target.send("DELETE", f"/stuff/{name}", who="susie")
+    assert (res.status, res.body, res.headers.get("Content-Length")) == (204, b"", None)
 
 
 def test_coroutines():
