@@ -378,6 +378,7 @@ def _in_text(schema: dict[str, Any]) -> dict[str, Any]:
 
 # --- the routes of this module
 
+UI = "flask_swagger_ui"
 UI_FILES = ("swagger-ui.css", "swagger-ui-bundle.js", "favicon-32x32.png")
 PAGE = """\
 <!doctype html>
@@ -405,8 +406,8 @@ SwaggerUIBundle({
 
 def _ui_folder() -> Path:
     """Where Swagger UI has been installed; ValueError if it has not."""
-    spec = find_spec("flask_swagger_ui")
-    folder = Path(spec.origin if spec and spec.origin else "").with_name("dist")
+    spec = find_spec(UI)
+    folder = Path(spec.origin if spec and spec.origin else UI).with_name("dist")
     missing = [name for name in UI_FILES if not (folder / name).is_file()]
     if missing:
         raise ValueError(f"Swagger UI lacks {', '.join(missing)}: pip install -r requirements.txt")

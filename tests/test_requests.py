@@ -58,6 +58,7 @@ def nested(levels: int) -> str:
         ("POST", "/stuff", FORM, "stuff=%FF&price=1", 400, "UTF-8"),
         ("POST", "/stuff", FORM, b"stuff=\xff&price=1", 400, "UTF-8"),
         ("POST", "/stuff", "multipart/form-data", "stuff", 400, "malformed"),
+        ("GET", "/hello", "multipart/form-data", "", 400, "malformed"),
         ("POST", "/stuff", "multipart/form-data; boundary=x", "--y\r\n", 400, "malformed"),
         ("POST", "/stuff", MULTIPART, PART.format("stuff", "") + "a\r\n--x--", 400, "missing"),
         (

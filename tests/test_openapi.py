@@ -1,0 +1,189 @@
+"""The description is valid, true, and complete; Schemathesis finds nothing in the application."""
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import FlaskSimpleAuth as fsa
+import jsonschema_rs
+import openapi_spec_validator
+import pytest
+
+import acme
+import openapi
+from test import app
+from tests import test_values as values
+from tests.conftest import PASSWORD, ROOT, Target, granian
+
+FORM = "application/x-www-form-urlencoded"
+
+
+@pytest.fixture
+def document():
+    with app.test_client() as client:
+        return client.get("/openapi.json").json
+
+
+def test_valid(document):
+    """It keeps to OpenAPI 3.1, and each operation has a name of its own."""
+    openapi_spec_validator.validate(document)
+    names = [op["operationId"] for path in document["paths"].values() for op in path.values()]
+    assert len(names) == len(set(names)) == 29
+
+
+def test_what_it_says(document):
+    """One route of each kind, as a reader would check it against README.md."""
+    paths, answers = document["paths"], "#/components/responses/"
+    post = paths["/stuff"]["post"]
+    assert post["summary"] == "Add stuff for oneself."
+    assert post["security"] == [{"token": []}, {"basic": []}]
+    assert (post["x-authz"], post["x-authn"]) == (["AUTH"], ["token", "basic", "param"])
+    assert "whoever is signed in" in post["description"]
+    for kind in "application/json", FORM:
+        body = post["requestBody"]["content"][kind]["schema"]
+        assert set(body["properties"]) == {"stuff", "price", "username", "password"}
+        assert body["required"] == ["stuff", "price"]
+        assert body["additionalProperties"] is False
+        assert body["properties"]["price"]["maximum"] == acme.MAX_PRICE
+    assert post["responses"]["201"]["headers"]["Location"]["required"]
+    assert post["responses"]["409"] == {"$ref": answers + "Conflict"}
+    assert set(post["responses"]) == {
+        *("201", "400", "401", "403", "409", "411", "413", "429", "503"),
+    }
+    patch = paths["/stuff/{sid}"]["patch"]
+    assert patch["x-authz"] == [["stuff", "sid"]]
+    assert "Whether a user owns some stuff" in patch["description"]
+    assert [p["in"] for p in patch["parameters"]] == ["path"]
+    limit, after = paths["/stuff"]["get"]["parameters"]
+    assert (limit["in"], limit["required"], limit["schema"]["maximum"]) == ("query", False, 1000)
+    assert after["schema"]["maxLength"] == acme.Name.MAX_LENGTH
+    (who,) = paths["/days"]["get"]["parameters"]
+    assert who["content"] == {"application/json": {"schema": {"$ref": openapi.SCHEMAS + "Someone"}}}
+    assert set(paths["/hello"]["get"]["responses"]) == {"200", "400", "403"}
+    assert paths["/token"]["post"]["requestBody"]["required"]
+    assert paths["/token/refresh"]["post"]["security"] == [{"refresh": []}]
+    assert paths["/token/otp"]["post"]["security"] == [{"acme-otp": []}]
+    assert set(paths["/token"]["get"]["responses"]) >= {"200", "202", "429"}
+    assert document["components"]["schemas"]["Error"]["required"] == ["error"]
+    assert "/docs" not in paths
+
+
+@pytest.mark.parametrize(
+    ("kind", "rows"),
+    [
+        (acme.Login, values.LOGINS),
+        (acme.NewPassword, values.PASSWORDS),
+        (acme.Name, values.NAMES),
+        (acme.Price, values.PRICES),
+        (acme.Someone, values.WHOS),
+        (acme.Numbers, values.LISTS),
+        (acme.Limit, values.LIMITS),
+    ],
+)
+def test_schemas_are_the_rules(kind, rows):
+    """A value that is taken is right in the schema, and one that is wrong there is refused.
+
+    The schema may say less: of printable characters and of tomorrow it knows nothing.
+    """
+    made = openapi.Document(app)
+    schema = made.schema(kind) | {"components": {"schemas": made.schemas}}
+    for value, taken in rows:
+        right = value == value and jsonschema_rs.is_valid(schema, value, validate_formats=True)
+        assert right or not taken, value
+        if right and not taken:
+            assert value in ("a\n", "a\nb", "a\0", "a\u200b", [7.0]) or "9999-12-31" in str(value)
+
+
+def test_new_route(document):
+    """A route with a docstring and type hints needs no other line to be described."""
+    new = fsa.Flask("new", static_folder=None)
+    new.config.from_mapping({k: v for k, v in app.config.items() if k.isupper()})
+    openapi.auth.init_app(new)
+    openapi.init_app(new)
+
+    @new.get("/tea/<pot>", authz="admin", authn="token")
+    def get_tea(pot: str, sugar: int, milk: bool = False) -> openapi.Ok[list[acme.Profile]]:
+        """Who has drunk tea."""
+        return [], 200
+
+    @new.post("/tea", authz="OPEN")
+    def post_tea(leaves: list[str]):
+        return {"leaves": leaves}
+
+    @new.get("/shut")
+    def get_shut() -> openapi.Done:
+        return "", 204
+
+    with new.test_client() as client:
+        found = client.get("/openapi.json").json
+    openapi_spec_validator.validate(found)
+    tea = found["paths"]["/tea/{pot}"]["get"]
+    assert (tea["summary"], tea["x-authz"]) == ("Who has drunk tea.", ["admin"])
+    assert tea["security"] == [{"token": []}]
+    assert [(p["name"], p["in"], p["required"]) for p in tea["parameters"]] == [
+        ("pot", "path", True),
+        ("sugar", "query", True),
+        ("milk", "query", False),
+    ]
+    items = tea["responses"]["200"]["content"]["application/json"]["schema"]["items"]
+    assert items == {"$ref": openapi.SCHEMAS + "Profile"}
+    assert "401" in tea["responses"]
+    assert found["paths"]["/tea"]["post"]["security"] == []
+    assert found["paths"]["/tea"]["post"]["responses"]["200"]
+    assert found["paths"]["/shut"]["get"]["x-authz"] == ["CLOSE"]
+
+
+def test_all_routes_are_recorded():
+    """Decorators and blueprints pass where openapi.py listens, which is private in FSA 36."""
+    declared = app.extensions["openapi"]
+    assert {rule.endpoint for rule in app.url_map.iter_rules()} == set(declared)
+    assert declared["account.delete_token"] == ("AUTH", "token", None)
+    assert declared["get_stuff_sid"] == (("stuff", "sid"), None, None)
+    assert {*app._fsa._am._auth} == {"none", *openapi.SCHEMES}
+
+
+def test_docs(target):
+    """Swagger UI by a white list, under the headers of a page, with nothing from elsewhere."""
+    page = target.send("GET", "/docs")
+    assert "script-src 'self'" in page.headers["Content-Security-Policy"]
+    names = re.findall(r'(?:src|href)="([^"]*)"', page.body.decode())
+    assert len(names) == 4
+    for name in names:
+        assert target.send("GET", f"/{name}").status == 200
+    for name in "index.css", "..%2f__init__.py", "swagger-ui.js", "LICENSE":
+        assert target.send("GET", f"/docs/{name}").status == 404
+
+
+def test_no_swagger_ui(monkeypatch):
+    """Where it is not installed, the start says so."""
+    monkeypatch.setattr(openapi, "find_spec", lambda _: None)
+    with pytest.raises(ValueError, match=r"swagger-ui\.css.*requirements\.txt"):
+        openapi.init_app(fsa.Flask("new", static_folder=None))
+
+
+@pytest.mark.parametrize("login", ["acme", "susie"])
+def test_schemathesis(login):
+    """No answer outside the description, no 5xx, nothing wrong accepted, no sign-in ignored.
+
+    As the administrator and as a plain user, with all checks; tests/schemathesis.toml has the rest.
+    """
+    with granian(ACME_DATABASE="memory:", WORKERS="1") as url:
+        Target(url).person(login)
+        password = app.config["ACME_PASS"] if login == "acme" else PASSWORD
+        done = subprocess.run(
+            [
+                Path(sys.executable).with_name("st"),
+                *("--config-file", ROOT / "tests/schemathesis.toml"),
+                *("run", f"{url}/openapi.json", "--checks=all", "--seed=1", "--max-examples=40"),
+                "--no-color",
+            ],
+            cwd=ROOT,
+            env={**os.environ, "WHO": login, "PASSWORD": password},
+            capture_output=True,
+            text=True,
+            timeout=300,
+        )
+    assert done.returncode == 0, done.stdout
+    assert int(re.search(r"([\d,]+) generated", done.stdout)[1].replace(",", "")) > 1500
