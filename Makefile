@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN = .venv/bin
 
-.PHONY: help run test install lint types check bench clean db-upgrade backup restore export import
+.PHONY: help run test install lint types check docs bench clean db-upgrade backup restore export import
 
 help:  ## this list
 	@sed -n 's/^\([a-z-]*\):.*##/  make \1\t/p' Makefile | expand -t 20
@@ -23,6 +23,9 @@ types: .venv/dev  ## types (mypy, strict)
 	$(BIN)/mypy
 
 check: lint types test  ## lint, types and tests: what a commit must pass
+
+docs: .venv/dev  ## docs/authorization.md, from the routes as they are declared
+	@$(BIN)/python -m docs.authorization
 
 bench: .venv/dev .venv-bench/bench  ## how fast it is beside its peers (QUICK=1: a first look)
 	.venv-bench/bin/python bench/bench.py

@@ -13,9 +13,10 @@ import pytest
 
 import acme
 import openapi
+from docs import authorization
 from test import app
 from tests import test_values as values
-from tests.conftest import PASSWORD, ROOT, Target, granian
+from tests.conftest import PASSWORD, ROOT, Target, configured, granian
 
 FORM = "application/x-www-form-urlencoded"
 
@@ -97,7 +98,7 @@ def test_schemas_are_the_rules(kind, rows):
 
 
 def test_new_route(document):
-    """A route with a docstring and type hints needs no other line to be described."""
+    """A route with a docstring and type hints stands in the description and in the matrix."""
     new = fsa.Flask("new", static_folder=None)
     new.config.from_mapping({k: v for k, v in app.config.items() if k.isupper()})
     openapi.auth.init_app(new)
@@ -133,6 +134,10 @@ def test_new_route(document):
     assert found["paths"]["/tea"]["post"]["security"] == []
     assert found["paths"]["/tea"]["post"]["responses"]["200"]
     assert found["paths"]["/shut"]["get"]["x-authz"] == ["CLOSE"]
+    with configured("memory:"):
+        page = authorization.matrix(new)
+    assert "| `GET /tea/<pot>` | admin | token | 401 | 403 | 403 | 200 | 401 |\n" in page
+    assert "| `GET /shut` | CLOSE | token, basic, param | 403 | 403 | 403 | 403 | 403 |\n" in page
 
 
 def test_all_routes_are_recorded():

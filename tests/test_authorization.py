@@ -1,0 +1,210 @@
+"""Who may do what: a table by hand, which the application and its declarations must both keep to.
+
+The one is walked, in process on each store and over HTTP, lest a hook is broken; the others are
+read, lest both are made of one mistake.
+"""
+
+import json
+import re
+import time
+
+import jsonschema_rs
+import jwt
+import pyotp
+import pytest
+
+import auth
+import openapi
+from database import db
+from docs import authorization
+from test import app, basic_auth
+from tests.conftest import PASSWORD, STORES, Target, configured, granian, new_name
+from tests.test_accounts import HASH, NEW_PASSWORD, new_user, token_of
+
+NEW = {"password": PASSWORD, "email": "some@acme.org"}
+RESET = {"password": NEW_PASSWORD}
+WHO = {"name": "x", "born": "2000-01-01"}
+CODE = {"code": "{code}", "on": True}
+
+# method, path, value, and the status for: nobody, another user, the user or owner, an admin, and
+# the user with a password instead of a token; what declarations say is the first row of a route
+ROUTES = [
+    ("GET", "/", None, (200, 200, 200, 200, 200)),
+    ("GET", "/www/index.html", None, (200, 200, 200, 200, 200)),
+    ("GET", "/openapi.json", None, (200, 200, 200, 200, 200)),
+    ("GET", "/docs", None, (200, 200, 200, 200, 200)),
+    ("GET", "/docs/start.js", None, (200, 200, 200, 200, 200)),
+    ("GET", "/hello", None, (200, 200, 200, 200, 200)),
+    ("GET", "/hello-me", None, (401, 200, 200, 200, 200)),
+    ("GET", "/token", None, (401, 401, 401, 401, 200)),
+    ("POST", "/token", None, (401, 401, 401, 401, 201)),
+    ("DELETE", "/token", None, (401, 204, 204, 204, 401)),
+    ("POST", "/token/refresh", None, (401, 401, 401, 401, 401)),
+    ("POST", "/token/otp", {"code": "{code}"}, (401, 401, 401, 401, 401)),
+    ("GET", "/stuff", None, (401, 200, 200, 200, 200)),
+    ("POST", "/stuff", {"stuff": "{new}", "price": 1}, (401, 201, 201, 201, 201)),
+    ("GET", "/stuff/{thing}", None, (401, 403, 200, 403, 200)),
+    ("PATCH", "/stuff/{thing}", {"price": 1}, (401, 403, 200, 403, 200)),
+    ("DELETE", "/stuff/{thing}", None, (401, 403, 204, 403, 204)),
+    ("GET", "/user", {"limit": 1}, (401, 403, 403, 200, 403)),
+    ("POST", "/user", {"login": "{new}", **NEW}, (401, 403, 403, 201, 403)),
+    ("GET", "/user/{login}", None, (401, 403, 200, 200, 200)),
+    ("PATCH", "/user/{login}", {"email": "new@acme.org"}, (401, 403, 200, 200, 200)),
+    ("PATCH", "/user/{login}", {"admin": True}, (401, 403, 403, 200, 403)),
+    ("PATCH", "/user/{login}", {"active": False}, (401, 403, 403, 200, 403)),
+    ("DELETE", "/user/{login}", {"stuff": "delete"}, (401, 403, 204, 204, 204)),
+    ("DELETE", "/user/{login}", None, (401, 403, 409, 409, 409)),
+    ("PUT", "/user/{login}/password", {**RESET, "current": PASSWORD}, (401, 403, 204, 204, 204)),
+    ("PUT", "/user/{login}/password", {**RESET, "current": "x"}, (401, 403, 403, 204, 403)),
+    ("PUT", "/user/{login}/password", RESET, (401, 403, 400, 204, 400)),
+    ("GET", "/user/{login}/sessions", None, (401, 403, 200, 200, 401)),
+    ("DELETE", "/user/{login}/sessions/{session}", None, (401, 403, 204, 204, 401)),
+    ("DELETE", "/user/{login}/sessions/none", None, (401, 403, 404, 404, 401)),
+    ("POST", "/user/{login}/otp", None, (401, 403, 201, 403, 401)),
+    ("PUT", "/user/{login}/otp", CODE, (401, 403, 204, 403, 401)),
+    ("PUT", "/user/{login}/otp", {**CODE, "code": "000000"}, (401, 403, 403, 403, 401)),
+    ("DELETE", "/user/{login}/otp", None, (401, 403, 403, 204, 401)),
+    ("GET", "/user/nobody", None, (401, 403, 403, 404, 403)),
+    ("PATCH", "/user/nobody", {"active": False}, (401, 403, 403, 404, 403)),
+    ("DELETE", "/user/nobody", None, (401, 403, 403, 404, 403)),
+    ("PUT", "/user/nobody/password", RESET, (401, 403, 403, 404, 403)),
+    ("GET", "/user/nobody/sessions", None, (401, 403, 403, 404, 401)),
+    ("DELETE", "/user/nobody/otp", None, (401, 403, 403, 404, 401)),
+    ("GET", "/user/%00", None, (401, 403, 403, 404, 403)),
+    ("PATCH", "/user/%00", {"active": False}, (401, 403, 403, 404, 403)),
+    ("DELETE", "/user/a%00b", {"stuff": "delete"}, (401, 403, 403, 404, 403)),
+    ("PUT", "/user/%00/password", RESET, (401, 403, 403, 404, 403)),
+    ("DELETE", "/user/%00/otp", None, (401, 403, 403, 404, 401)),
+    ("GET", "/days", {"who": WHO}, (200, 200, 200, 200, 200)),
+    ("POST", "/days", {"who": WHO}, (200, 200, 200, 200, 200)),
+    ("GET", "/primes", {"li": [7]}, (200, 200, 200, 200, 200)),
+    ("POST", "/primes", {"li": [7]}, (200, 200, 200, 200, 200)),
+    ("GET", "/len", {"p": 7}, (200, 200, 200, 200, 200)),
+    ("POST", "/len", {"p": 7}, (200, 200, 200, 200, 200)),
+]
+
+
+def route_of(method, path):
+    """The route that answers a request of the table; None if there is none."""
+    for exact in True, False:
+        for route in openapi.routes(app):
+            shape = route.path if exact else re.sub(r"{\w+}", "[^/]+", route.path)
+            if method == route.method and re.fullmatch(shape, path):
+                return route
+    return None
+
+
+def ended(login):
+    """Tokens of a user that are good no more, by what happened to them."""
+    disabled, deleted, out, changed = (new_user() for _ in range(4))
+    tokens = {name: token_of(user) for name, user in locals().items() if name != "login"}
+    db.change_user(disabled, active=False)
+    db.delete_user(deleted)
+    db.delete_sessions(out)
+    db.set_user_pass(changed, HASH)
+    session = jwt.decode(
+        token_of(login)["Authorization"].split()[1], options={"verify_signature": False}
+    )["scope"]
+    claims = {"sub": login, "aud": "acme", "exp": time.time() + 60, "scope": session}
+    for name, change in {"expired": {"exp": 1}, "realm": {"aud": auth.OTP_REALM}}.items():
+        value = jwt.encode(claims | change, app.config["FSA_TOKEN_SECRET"])
+        tokens[name] = {"Authorization": f"Bearer {value}"}
+    tokens["forged"] = {"Authorization": f"Bearer {jwt.encode(claims, 'x' * 64)}"}
+    return tokens
+
+
+@pytest.fixture(scope="module", params=[*STORES, "http"])
+def walk(request, new_database):
+    """Acme in process on each store, and a server whose database this process shares."""
+    live = request.param == "http"
+    url = new_database("sqlite" if live else request.param)
+    with configured(url):
+        if live:
+            secret = app.config["FSA_TOKEN_SECRET"]
+            with granian(ACME_DATABASE=url, ACME_TOKEN_SECRET=secret, WORKERS="1") as address:
+                yield Target(address)
+        else:
+            yield Target(None)
+
+
+@pytest.fixture(scope="module")
+def document():
+    return openapi.Document(app).document()
+
+
+@pytest.mark.parametrize(("method", "path", "value", "statuses"), ROUTES)
+def test_walk(walk, document, method, path, value, statuses):
+    """Each route, for each kind of caller; a token that has ended opens only what is open.
+
+    Each answer is in the description, its body as described there.
+    """
+    dead = ended(new_user())
+    callers = ["nobody", "other", "owner", "admin", "password", *dead]
+    expected = [*statuses, *([statuses[0]] * len(dead))]
+    found = []
+    for caller in callers:
+        login, thing, secret = new_user(), new_name(), pyotp.random_base32()
+        db.add_stuff(thing, login, 1)
+        db.set_otp(login, secret)
+        people = {
+            "other": new_user,
+            "owner": lambda login=login: login,
+            "admin": lambda: new_user(admin=True),
+        }
+        given = value
+        headers = dict(dead.get(caller, {}))
+        if caller in people:
+            headers = token_of(people[caller]())
+        elif caller == "password" and (method, path) == ("POST", "/token"):
+            given = {"username": login, "password": PASSWORD}
+        elif caller == "password":
+            headers = basic_auth(login, PASSWORD)
+        token_of(login)
+        (session, *_) = db.get_sessions(login, time.time())
+        names = {"login": login, "thing": thing, "new": new_name("u"), "session": session.id}
+        names["code"] = pyotp.TOTP(secret).now()
+        filled = given and {
+            k: v.format(**names) if isinstance(v, str) else v for k, v in given.items()
+        }
+        body, kind = (json.dumps(filled), "application/json") if filled else (b"", None)
+        answer = walk.send(method, path.format(**names), body, kind, headers=headers)
+        found.append(answer.status)
+        check_answer(document, method, path, answer)
+    assert dict(zip(callers, found, strict=True)) == dict(zip(callers, expected, strict=True))
+
+
+def check_answer(document, method, path, answer):
+    route = route_of(method, path)
+    if route.path not in document["paths"]:
+        return  # a page
+    described = document["paths"][route.path][method.lower()]["responses"][str(answer.status)]
+    if "$ref" in described:
+        described = document["components"]["responses"][described["$ref"].split("/")[-1]]
+    if "content" not in described:
+        assert answer.body == b""
+        return
+    schema = described["content"]["application/json"]["schema"]
+    whole = {"components": document["components"], **schema}
+    jsonschema_rs.validate(whole, answer.json)
+
+
+def test_table_is_complete():
+    """Each route of the application stands in the table."""
+    known = {(route.method, route.path) for m, p, _, _ in ROUTES if (route := route_of(m, p))}
+    assert known == {(route.method, route.path) for route in openapi.routes(app)}
+
+
+def test_declarations():
+    """Each route is declared as the table says, without running it."""
+    first = {}
+    for method, path, _, statuses in ROUTES:
+        first.setdefault((route := route_of(method, path)).name + route.path, (route, statuses))
+    with configured("memory:"):
+        for route, statuses in first.values():
+            assert authorization.statuses(route) == statuses, route
+
+
+def test_page_is_fresh():
+    """docs/authorization.md is what `make docs` makes."""
+    with configured("memory:"):
+        assert authorization.FILE.read_text() == authorization.matrix(app), "run make docs"
