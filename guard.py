@@ -53,6 +53,15 @@ HEADERS = {
     "Referrer-Policy": "no-referrer",
     "X-Content-Type-Options": "nosniff",
 }
+HSTS = "max-age=31536000"  # seconds: a year (RFC 6797)
+CORS_HEADERS = {
+    "Access-Control-Expose-Headers": "Allow, Link, Location, Retry-After, WWW-Authenticate",
+}
+PREFLIGHT_HEADERS = {
+    "Access-Control-Allow-Headers": "Authorization, Content-Type, X-Requested-With",
+    "Access-Control-Allow-Methods": "DELETE, GET, PATCH, POST, PUT",
+    "Access-Control-Max-Age": "600",  # seconds
+}
 PAGE_HEADERS = {
     # nothing inline, and nothing from elsewhere
     "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; "
@@ -349,6 +358,37 @@ def finish_response(response: flask.Response) -> flask.Response:
             response.headers.add(name, value)
     if response.mimetype == "text/html":
         response.headers.update(PAGE_HEADERS)
+    # not for localhost, where whatever else a developer runs would have to speak TLS as well
+    if flask.request.is_secure and not flask.request.host.startswith("localhost"):
+        response.headers["Strict-Transport-Security"] = HSTS
+    return response
+
+
+def check_origins(origins: list[str]) -> None:
+    """ValueError for what is no origin (RFC 6454): a scheme, a host, maybe a port."""
+    for origin in origins:
+        if not re.fullmatch(r"https?://([a-z0-9.-]+|\[[0-9a-f:]+\])(:[0-9]{1,5})?", origin):
+            raise ValueError(
+                f"ACME_ORIGINS: {origin} must be like https://www.example.org or "
+                "http://localhost:8080: no path, no *, lower case"
+            )
+
+
+def answer_preflight() -> flask.Response | None:
+    """The answer to a browser that asks whether a page of elsewhere may call: before all else."""
+    headers = flask.request.headers
+    if flask.request.method == "OPTIONS" and "Access-Control-Request-Method" in headers:
+        return flask.Response(status=204, headers=PREFLIGHT_HEADERS)
+    return None
+
+
+def allow_origin(response: flask.Response) -> flask.Response:
+    """Let pages of `ACME_ORIGINS` read an answer, whatever it is, but send no cookies (CORS)."""
+    response.vary.add("Origin")
+    origin = flask.request.headers.get("Origin")
+    if origin in flask.current_app.config["ACME_ORIGINS"]:
+        response.headers.update(CORS_HEADERS)
+        response.headers["Access-Control-Allow-Origin"] = origin
     return response
 
 
@@ -431,6 +471,10 @@ def init_app(app: fsa.Flask) -> None:
     # Flask asks of each hook and route, at each request, whether it is a coroutine
     setattr(app, "ensure_sync", functools.lru_cache(1024)(app.ensure_sync))  # noqa: B010
     app.url_map.merge_slashes = False  # a wrong address is 404, not a page that redirects
+    if origins := app.config["ACME_ORIGINS"]:
+        check_origins(origins)
+        app.before_request(answer_preflight)
+        app.after_request(allow_origin)
     app.before_request(check_request)
     app.after_request(finish_response)
     app.after_request(set_challenge)

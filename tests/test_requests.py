@@ -163,6 +163,16 @@ def test_everything_is_json(target, method, path, value, status):
     json.loads(res.body)
 
 
+@pytest.mark.parametrize("target", LIVE, indirect=True)
+def test_no_versions(target):
+    """In production no header tells a version, or what FlaskSimpleAuth did."""
+    for path, status in ("/hello", 200), ("/stuff", 401), ("/", 200), ("/none", 404):
+        res = target.send("GET", path)
+        assert res.status == status
+        assert not [name for name in res.headers if name.lower().startswith("fsa-")]
+        assert res.headers["Server"] == "granian"
+
+
 def test_text_of_a_route_is_no_html():
     """A fork whose route returns a text does not serve it as HTML."""
     with app.test_request_context():

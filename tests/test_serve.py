@@ -49,6 +49,9 @@ SERVE = (sys.executable, "serve.py")
         (FLASK, {"ACME_LOGIN_LIMIT": "many"}, ["ACME_LOGIN_LIMIT=many", "10/5 minutes"]),
         (FLASK, {"ACME_LOGIN_LIMIT": "5/minute"}, ["ACME_LOGIN_LIMIT=5/minute", "two rates"]),
         (FLASK, {"ACME_LIMITS": "nowhere://"}, ["ACME_LIMITS"]),
+        (FLASK, {"ACME_ORIGINS": "*"}, ["ACME_ORIGINS: *", "https://www.example.org"]),
+        (FLASK, {"ACME_ORIGINS": "https://a.org, https://b.org/"}, ["https://b.org/ must"]),
+        (FLASK, {"ACME_ORIGINS": "null"}, ["ACME_ORIGINS: null"]),
         (FLASK, {"ACME_AUTH": "none"}, ["ACME_AUTH=none", "token"]),
         (FLASK, {"ACME_CONFIG": "nowhere.conf"}, ["nowhere.conf"]),
         (SERVE, {"ACME_PASS": "AcmePass", "ACME_TOKEN_SECRET": "x" * 32}, ["ACME_PASS"]),
@@ -150,6 +153,7 @@ def get(url, password, context=None, path="/hello-me", value=None):
     headers = tutorial.basic_auth("acme", password) | {"Content-Type": "application/json"}
     request = urllib.request.Request(url + path, body, headers)
     with urllib.request.urlopen(request, timeout=20, context=context) as answer:
+        assert ("Strict-Transport-Security" in answer.headers) == url.startswith("https:")
         return json.load(answer)
 
 

@@ -1,0 +1,149 @@
+"""Pages of other origins: those of `ACME_ORIGINS` may call with tokens, others may not."""
+
+import contextlib
+import functools
+import http.server
+import threading
+
+import pytest
+
+from tests.conftest import PASSWORD, Target, granian, new_name
+
+SCRIPT = """async ([url, method, token, body]) => {
+    const headers = {"X-Requested-With": "fetch"}
+    if (token) headers.Authorization = `Bearer ${token}`
+    if (body) headers["Content-Type"] = "application/json"
+    try {
+        const answer = await fetch(url, {method, headers, body})
+        const shown = ["Location", "Link", "Retry-After", "WWW-Authenticate", "Allow"]
+            .filter(name => answer.headers.get(name))
+        const text = await answer.text()
+        return [answer.status, text ? JSON.parse(text) : null, shown]
+    } catch (error) {
+        return [0, error.name, []]
+    }
+}"""
+
+
+@contextlib.contextmanager
+def some_page():
+    """A page of another origin, which is its address."""
+
+    class Handler(http.server.BaseHTTPRequestHandler):
+        def do_GET(self):
+            self.send_response(200)
+            self.send_header("Content-Type", "text/html")
+            self.end_headers()
+
+        def log_message(self, *_):
+            pass
+
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        thread = threading.Thread(target=functools.partial(server.serve_forever, 0.01))
+        thread.start()
+        yield f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
+        thread.join()
+
+
+@pytest.fixture(scope="module")
+def origins():
+    """Two pages, of which Acme knows the first."""
+    with some_page() as known, some_page() as stranger:
+        yield known, stranger
+
+
+@pytest.fixture(scope="module")
+def target(origins, tmp_path_factory):
+    """Acme, where the third failed attempt is too many."""
+    environ = {
+        "ACME_DATABASE": f"sqlite:///{tmp_path_factory.mktemp('cors')}/acme.db",
+        "ACME_ORIGINS": f"https://example.org, {origins[0]}",
+        "ACME_LOGIN_LIMIT": "2/hour, 100/hour",
+        "WORKERS": "1",
+    }
+    with granian(**environ) as url:
+        target = Target(url)
+        target.person("susie")
+        yield target
+
+
+def test_known_origin(target, origins, page):
+    """It signs in, calls, and reads errors of every kind, with what headers say of them."""
+    token = target.people["susie"]
+    name = new_name()
+    page.goto(origins[0])
+
+    def call(method, path, body=None, token=token):
+        return page.evaluate(SCRIPT, [target.url + path, method, token, body])
+
+    sign_in = '{{"username": "{}", "password": "{}"}}'.format
+    status, value, shown = call("POST", "/token", sign_in("susie", PASSWORD), None)
+    assert (status, list(value), shown) == (201, ["token"], ["Location"])
+    new = f'{{"stuff": "{name}", "price": 5}}'
+    for method, path, body, expected, header in [
+        ("POST", "/stuff", new, 201, ["Location"]),
+        ("POST", "/stuff", new, 409, []),
+        ("GET", "/stuff?limit=1", None, 200, ["Link"]),
+        ("PATCH", f"/stuff/{name}", '{"price": 6}', 200, []),
+        ("DELETE", f"/stuff/{name}", None, 204, []),
+        ("POST", "/stuff", "{", 400, []),
+        ("GET", "/user", None, 403, []),
+        ("GET", "/none", None, 404, []),
+        ("PUT", "/stuff", None, 405, ["Allow"]),
+        ("POST", "/stuff", "x" * 2**21, 413, []),
+    ]:
+        status, value, shown = call(method, path, body)
+        assert (status, shown) == (expected, header), value
+        assert status < 400 or list(value) == ["error"]
+    assert call("GET", "/stuff", None, "x")[::2] == [401, ["WWW-Authenticate"]]
+    for expected in 401, 401, 429:
+        status, value, shown = call("POST", "/token", sign_in("nobody", "Wrong-1"), None)
+        assert (status, list(value)) == (expected, ["error"])
+    assert shown == ["Retry-After"]
+
+
+def test_unknown_origin(target, origins, page):
+    """A page of anywhere else can neither call with a token nor read an answer."""
+    page.goto(origins[1])
+    for method, path, body, token in [
+        ("GET", "/stuff", None, target.people["susie"]),
+        ("GET", "/hello", None, None),
+        ("POST", "/token", '{"username": "susie", "password": "x"}', None),
+    ]:
+        url = target.url + path
+        assert page.evaluate(SCRIPT, [url, method, token, body]) == [0, "TypeError", []]
+
+
+# origin, what is allowed
+@pytest.mark.parametrize(
+    ("origin", "allowed"),
+    [
+        ("https://example.org", "https://example.org"),
+        ("https://example.org.evil.com", None),
+        ("https://evil-example.org", None),
+        ("http://example.org", None),
+        ("null", None),
+        ("*", None),
+        (None, None),
+    ],
+)
+@pytest.mark.parametrize("method", ["GET", "OPTIONS"])
+def test_headers(target, origin, allowed, method):
+    """An origin is allowed to the letter; caches keep the answers apart; cookies stay out."""
+    headers = {"Origin": origin} if origin else {}
+    if method == "OPTIONS":
+        headers |= {"Access-Control-Request-Method": "PATCH"}
+    for path in "/stuff", "/none", "/hello":
+        res = target.send(method, path, headers=headers)
+        assert res.headers["Access-Control-Allow-Origin"] == allowed
+        assert "Origin" in res.headers["Vary"]
+        assert "Access-Control-Allow-Credentials" not in res.headers
+        if method == "OPTIONS":
+            assert res.status == 204
+
+
+def test_off_by_default(api):
+    """Without `ACME_ORIGINS` no page of elsewhere is told anything."""
+    res = api.get("/hello", 200, headers={"Origin": "http://localhost"})
+    assert not [name for name in res.headers if name.lower().startswith("access-control")]
