@@ -48,6 +48,7 @@ HASHES = 1  # how many passwords are hashed at the same time, in a process
 WAITING = 4  # how many more may wait for that: far fewer than there are threads
 _ROOM = threading.BoundedSemaphore(HASHES + WAITING)
 _DESKS = threading.BoundedSemaphore(HASHES)
+_CODES = threading.Lock()  # one code is checked at a time: guesses at once count as others do
 
 Hook = Callable[[fsa.Flask, flask.Request], str | None]
 
@@ -136,12 +137,16 @@ def _hashing() -> Iterator[None]:
 def is_password(password: str, reference: str) -> bool:
     """Whether a password is the one of a hash, argon2 or (from elsewhere) bcrypt."""
     with _hashing():
-        if reference.startswith("$2"):
-            return bcrypt.checkpw(password.encode()[:72], reference.encode())
-        try:  # FlaskSimpleAuth's own check logs an error for each wrong one
-            return argon2.PasswordHasher().verify(reference, password)
-        except (argon2.exceptions.VerificationError, argon2.exceptions.InvalidHashError):
-            return False
+        return _verify(password, reference)
+
+
+def _verify(password: str, reference: str) -> bool:
+    if reference.startswith("$2"):
+        return bcrypt.checkpw(password.encode()[:72], reference.encode())
+    try:  # FlaskSimpleAuth's own check logs an error for each wrong one
+        return argon2.PasswordHasher().verify(reference, password)
+    except (argon2.exceptions.VerificationError, argon2.exceptions.InvalidHashError):
+        return False
 
 
 def hash_password(password: str, check: bool = True) -> str:
@@ -171,10 +176,12 @@ def check_password(login: object, password: object) -> acme.Credentials | None:
     _throttle().check(login)
     credentials = db.get_credentials(login)
     nobody: str = flask.current_app.config["ACME_NOBODY"]
-    right = is_password(password, credentials.password if credentials else nobody)
-    if not right or not credentials or not credentials.active:
-        failed(login)
-        return None
+    with _hashing():
+        _throttle().check(login)  # once more: others may have failed while this one waited
+        right = _verify(password, credentials.password if credentials else nobody)
+        if not right or not credentials or not credentials.active:
+            failed(login)
+            return None
     return credentials
 
 
@@ -183,15 +190,16 @@ def check_code(login: str, secret: str | None, code: str, on: bool | None = None
 
     A clock may be 30 seconds off. `on` switches them on or off along with it.
     """
-    _throttle().check(login, everywhere=True)
     now = int(time.time())
     totp = pyotp.TOTP(secret or pyotp.random_base32())
-    for step in range(now // totp.interval - 1, now // totp.interval + 2):
-        right = hmac.compare_digest(totp.generate_otp(step), code)
-        if right and secret and db.use_otp(login, secret, step, on):
-            return True
-    failed(login, everywhere=True)
-    return False
+    with _CODES:
+        _throttle().check(login, everywhere=True)
+        for step in range(now // totp.interval - 1, now // totp.interval + 2):
+            right = hmac.compare_digest(totp.generate_otp(step), code)
+            if right and secret and db.use_otp(login, secret, step, on):
+                return True
+        failed(login, everywhere=True)
+        return False
 
 
 # sessions: a token's scope is its session

@@ -9,12 +9,16 @@ import ipaddress
 import logging
 import math
 import time
+from collections.abc import Callable
+from typing import Any
 
 import flask
 import FlaskSimpleAuth as fsa
 import limits
 
 log = logging.getLogger("acme")
+
+RETRY = 5.0  # seconds until a storage that has failed is asked again
 
 
 @functools.lru_cache(1000)
@@ -44,13 +48,17 @@ class Throttle:
                 f"ACME_LOGIN_LIMIT={rates} must be two rates, for a login and an address, "
                 "like 10/5 minutes, 100/5 minutes"
             ) from None
+        options: Any = {}
+        if storage.startswith("redis"):
+            # a sign-in waits so many seconds at most, and asks once
+            options = {"socket_timeout": 0.5, "socket_connect_timeout": 0.5, "retry": None}
         try:
-            self._limiter = limits.strategies.FixedWindowRateLimiter(
-                limits.storage.storage_from_string(storage)
-            )
+            self._limiter = _limiter(storage, **options)
         except Exception as e:  # which may have a password in it
             scheme = storage.partition(":")[0]
             raise ValueError(f"ACME_LIMITS={scheme}:… cannot be used: {type(e).__name__}") from None
+        self._spare = _limiter("memory://")
+        self._away = -RETRY  # when the storage has failed to answer
 
     def _keys(self, login: str, everywhere: bool) -> list[tuple[limits.RateLimitItem, str, str]]:
         address = network(flask.request.remote_addr)
@@ -58,28 +66,48 @@ class Throttle:
         # who guesses codes has the password: no address is a stranger's
         return [*keys, (self._per_login, "everywhere", login[:64])] if everywhere else keys
 
+    def _ask(self, question: Callable[[limits.strategies.RateLimiter], None]) -> None:
+        """Ask the storage; for a while after it has failed to answer, this process's own count."""
+        if time.monotonic() > self._away + RETRY:
+            try:
+                question(self._limiter)
+                return
+            except Exception as e:
+                self._away = time.monotonic()
+                what = f"{type(e).__name__}: {e}".partition("\n")[0]
+                log.error("failed attempts are counted by each process for itself: %s", what)
+        question(self._spare)
+
     def check(self, login: str, everywhere: bool = False) -> None:
         """Before an attempt: 429 with Retry-After if there were too many, right or wrong.
 
         `everywhere` counts those for the login from all addresses together as well.
         """
-        try:
+
+        def check(limiter: limits.strategies.RateLimiter) -> None:
             for rate, *key in self._keys(login, everywhere):
-                if not self._limiter.test(rate, *key):
-                    end = self._limiter.get_window_stats(rate, *key).reset_time
+                if not limiter.test(rate, *key):
+                    end = limiter.get_window_stats(rate, *key).reset_time
                     wait = max(1, math.ceil(end - time.time()))
                     message = f"too many failed attempts: try again in {wait} seconds"
                     raise fsa.ErrorResponse(message, 429, {"Retry-After": str(wait)})
-        except Exception as e:
-            log.error("failed attempts cannot be counted, sign-in goes on: %s", e)
+
+        self._ask(check)
 
     def fail(self, login: str, everywhere: bool = False) -> None:
         """After an attempt that failed."""
-        try:
+
+        def fail(limiter: limits.strategies.RateLimiter) -> None:
             for rate, *key in self._keys(login, everywhere):
-                self._limiter.hit(rate, *key)
-        except Exception as e:
-            log.error("failed attempts cannot be counted, sign-in goes on: %s", e)
+                limiter.hit(rate, *key)
+
+        self._ask(fail)
+
+
+def _limiter(storage: str, **options: Any) -> limits.strategies.RateLimiter:
+    return limits.strategies.FixedWindowRateLimiter(
+        limits.storage.storage_from_string(storage, **options)
+    )
 
 
 def init_app(app: fsa.Flask) -> None:

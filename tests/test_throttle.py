@@ -1,0 +1,119 @@
+"""Failed attempts, counted by several processes together in a real Redis."""
+
+import contextlib
+import shutil
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+
+import flask
+import FlaskSimpleAuth as fsa
+import pytest
+import redis
+
+import throttle
+from test import basic_auth
+from tests.conftest import PASSWORD, SECRET, Target, free_port, listens, serving, until, wait_for
+
+LIMIT = 5
+WORKERS = 2
+SERVE = "import serve, throttle; throttle.RETRY = 0.2; serve.main()"
+
+
+@contextlib.contextmanager
+def redis_server(port):
+    """A Redis of our own, which forgets all when it ends."""
+    program = shutil.which("redis-server") or pytest.skip("sudo apt-get install redis-server")
+    command = [program, "--bind", "127.0.0.1", "--port", str(port), "--save", ""]
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL) as process:
+        try:
+            wait_for(port)
+            yield redis.Redis(port=port)
+        finally:
+            process.terminate()
+
+
+@contextlib.contextmanager
+def acme(port, place):
+    """Two workers that count there; yields where they are, and where they write what they say."""
+    log = place / "log"
+    environ = {
+        "ACME_DATABASE": f"sqlite:///{place}/acme.db",
+        "ACME_LIMITS": f"redis://127.0.0.1:{port}",
+        "ACME_LOGIN_LIMIT": f"{LIMIT}/hour, 1000/hour",
+        "ACME_TOKEN_SECRET": SECRET,
+        "PORT": str(free_port()),
+        "WORKERS": str(WORKERS),
+    }
+    command = ("sh", "-c", f"exec {sys.executable} -c '{SERVE}' 2>{log}")
+    with serving(*command, ready="Ctrl-C", **environ):
+        wait_for(int(environ["PORT"]))
+        yield Target(f"http://127.0.0.1:{environ['PORT']}"), log
+
+
+def test_shared(tmp_path):
+    """Guesses are counted by all workers together, those at the same time too."""
+    port = free_port()
+    with redis_server(port), acme(port, tmp_path) as (target, _):
+
+        def guess(_):
+            headers = basic_auth("nobody", "Wrong-Pass-1")
+            return target.send("GET", "/token", headers=headers).status
+
+        with ThreadPoolExecutor(32) as pool:
+            answers = list(pool.map(guess, range(100)))
+        assert set(answers) <= {401, 429, 503}
+        assert answers.count(401) <= LIMIT + WORKERS - 1
+        until(lambda: guess(None) == 429)  # those that were 503 did not count
+        assert {guess(None) for _ in range(20)} == {429}
+
+
+def test_away(tmp_path):
+    """While Redis is away sign-in works, limited by each worker, and the log says so."""
+    port = free_port()
+
+    def sign_in(login, password=PASSWORD):
+        return target.send("GET", "/token", headers=basic_auth(login, password)).status
+
+    with acme(port, tmp_path) as (target, log):
+        login = target.person("susie")
+        assert sign_in(login) == 200
+        assert "failed attempts are counted by each process for itself" in log.read_text()
+        statuses = [sign_in("nobody", "Wrong-Pass-1") for _ in range(LIMIT * WORKERS + 1)]
+        assert (statuses[0], statuses[-1]) == (401, 429)
+        for _ in range(2):  # it comes, goes, and comes
+            with redis_server(port) as client:
+
+                def is_counted(client=client):
+                    sign_in("somebody", "Wrong-Pass-1")
+                    return client.keys("LIMITS:*")
+
+                until(is_counted)
+                assert sign_in(login) == 200
+            until(lambda: not listens(port))
+            assert sign_in(login) == 200
+
+
+# address, another one, whether they count as one
+@pytest.mark.parametrize(
+    ("address", "other", "same"),
+    [
+        ("192.0.2.1", "192.0.2.2", False),
+        ("2001:db8::1", "2001:db8::ffff:0:0:1", True),
+        ("2001:db8::1", "2001:db8:0:1::1", False),
+        ("::ffff:192.0.2.1", "192.0.2.1", True),
+        ("::ffff:192.0.2.1", "::ffff:192.0.2.2", False),
+    ],
+)
+def test_networks(address, other, same):
+    """A subscriber of IPv6 has 2^64 addresses, and counts once."""
+    app = flask.Flask("acme")
+    attempts = throttle.Throttle("1/hour, 1/hour", "memory://")
+    with app.test_request_context(environ_base={"REMOTE_ADDR": address}):
+        attempts.fail("susie")
+        with pytest.raises(fsa.ErrorResponse, match="too many"):
+            attempts.check("susie")
+    with app.test_request_context(environ_base={"REMOTE_ADDR": other}):
+        refused = pytest.raises(fsa.ErrorResponse) if same else contextlib.nullcontext()
+        with refused:
+            attempts.check("calvin")
