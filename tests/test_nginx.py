@@ -1,0 +1,166 @@
+"""Behind nginx, as docs/security.md configures it: TLS, whom it speaks for, slow clients."""
+
+import contextlib
+import http.client
+import json
+import re
+import shutil
+import socket
+import ssl
+import subprocess
+import sys
+
+import pytest
+
+from tests.conftest import (
+    PASSWORD,
+    ROOT,
+    SECRET,
+    Target,
+    free_port,
+    make_certificate,
+    serving,
+    until,
+    wait_for,
+)
+
+# around the page's part: an instance of our own, in a folder
+CONFIGURATION = """
+daemon off; master_process off; pid nginx.pid; error_log stderr crit;
+events {{}}
+http {{
+    access_log off;
+    client_body_temp_path body; proxy_temp_path proxy;
+    fastcgi_temp_path fastcgi; uwsgi_temp_path uwsgi; scgi_temp_path scgi;
+    {}
+}}
+"""
+
+
+@pytest.fixture(scope="module")
+def nginx(tmp_path_factory):
+    """Acme behind nginx: the port of nginx, Acme itself, where it writes its log."""
+    program = shutil.which("nginx", path="/usr/sbin:/usr/local/sbin:/usr/bin:/usr/local/bin")
+    if not program:
+        pytest.skip("sudo apt-get install nginx")
+    place = tmp_path_factory.mktemp("nginx")
+    make_certificate(place)
+    port, behind, log = free_port(), free_port(), place / "log"
+    (part,) = re.findall(r"```nginx\n(.*?)```", (ROOT / "docs/security.md").read_text(), re.S)
+    for old, new in [
+        ("listen 443", f"listen 127.0.0.1:{port}"),
+        ("/etc/acme/", f"{place}/"),
+        ("127.0.0.1:5000", f"127.0.0.1:{behind}"),
+    ]:
+        assert old in part
+        part = part.replace(old, new)
+    (place / "nginx.conf").write_text(CONFIGURATION.format(part))
+    environ = {
+        "ACME_DATABASE": f"sqlite:///{place}/acme.db",
+        "ACME_LOGIN_LIMIT": "2/hour, 3/hour",
+        "ACME_PROXIES": "1",
+        "ACME_TOKEN_SECRET": SECRET,
+        "PORT": str(behind),
+        "WORKERS": "1",
+    }
+    command = ("sh", "-c", f"exec {sys.executable} serve.py 2>{log}")
+    with (
+        serving(*command, ready="Ctrl-C", **environ),
+        subprocess.Popen([program, "-p", place, "-c", "nginx.conf", "-e", "stderr"]) as process,
+    ):
+        try:
+            wait_for(port)
+            wait_for(behind)
+            target = Target(f"http://127.0.0.1:{behind}")
+            target.person("susie")
+            yield place, port, target, log
+        finally:
+            process.terminate()
+
+
+def send(nginx, method, path, value=None, address="127.0.0.1", **headers):
+    """Send a request over TLS, from an address of this machine."""
+    place, port, _, _ = nginx
+    context = ssl.create_default_context(cafile=place / "cert.pem")
+    connection = http.client.HTTPSConnection(
+        "127.0.0.1", port, timeout=20, source_address=(address, 0), context=context
+    )
+    headers = {name.replace("_", "-"): text for name, text in headers.items()}
+    body = json.dumps(value) if value is not None else None
+    with contextlib.closing(connection):
+        connection.request(method, path, body, {"Content-Type": "application/json"} | headers)
+        answer = connection.getresponse()
+        return answer.status, answer.headers, json.loads(answer.read() or "null")
+
+
+def sign_in(nginx, password=PASSWORD, address="127.0.0.1", **headers):
+    value = {"username": "susie", "password": password}
+    return send(nginx, "POST", "/token", value, address, **headers)
+
+
+def test_tls(nginx):
+    """It is TLS all the way: a Secure cookie, and browsers remember."""
+    status, headers, _ = sign_in(nginx)
+    assert status == 201
+    assert "Secure" in headers["Set-Cookie"]
+    assert headers["Strict-Transport-Security"].startswith("max-age=")
+    assert headers["Server"] == "nginx"
+
+
+def test_whom_it_speaks_for(nginx):
+    """Sessions and the audit trail have a client's address, whatever it says of itself."""
+    forged = {"X_Forwarded_For": "198.51.100.1", "X_Forwarded_Host": "evil.org"}
+    status, _, value = sign_in(nginx, address="127.0.0.5", **forged)
+    assert status == 201
+    token = f"Bearer {value['token']}"
+    _, _, sessions = send(nginx, "GET", "/user/susie/sessions", Authorization=token, **forged)
+    assert "127.0.0.5" in {session["from"] for session in sessions}
+    log = nginx[3].read_text()
+    assert '"from": "127.0.0.5"' in log
+    assert "198.51.100.1" not in log + str(sessions)
+
+
+def test_throttle(nginx):
+    """Failed attempts count for their address, and another X-Forwarded-For makes no other one."""
+    statuses = [
+        sign_in(nginx, "Wrong-1", "127.0.0.6", X_Forwarded_For=f"198.51.100.{n}")[0]
+        for n in range(4)
+    ]
+    assert statuses == [401, 401, 429, 429]
+    assert sign_in(nginx, address="127.0.0.8")[0] == 201
+
+
+def connect(nginx, address):
+    """A connection over TLS, from an address of this machine, on which a body has begun."""
+    place, port, _, _ = nginx
+    context = ssl.create_default_context(cafile=place / "cert.pem")
+    connection = socket.create_connection(("127.0.0.1", port), 20, (address, 0))
+    secure = context.wrap_socket(connection, server_hostname="127.0.0.1")
+    secure.sendall(b"POST /len HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\nx")
+    return secure
+
+
+def test_slow_bodies(nginx):
+    """nginx waits for bodies, Acme for none: nobody is even refused."""
+    with contextlib.ExitStack() as stack:
+        for _ in range(40):
+            stack.enter_context(connect(nginx, "127.0.0.7"))
+        for _ in range(10):
+            assert send(nginx, "POST", "/len", {"p": []})[0] == 200
+
+
+def test_many_connections(nginx):
+    """One address has so many connections, others go on."""
+    with contextlib.ExitStack() as stack:
+        for _ in range(50):
+            stack.enter_context(connect(nginx, "127.0.0.9"))
+
+        def is_refused():
+            try:
+                send(nginx, "GET", "/hello", address="127.0.0.9")
+            except json.JSONDecodeError:  # nginx's own page
+                return True
+            return False
+
+        until(is_refused)
+        assert send(nginx, "GET", "/hello")[0] == 200
