@@ -43,7 +43,7 @@ class SqlStore(acme.Store):
     Idle connections wait on a stack: there are never more than calls at the same time.
     """
 
-    driver: str  # aiosql's name of the driver
+    driver: str | type  # aiosql's name of the driver, or what runs queries
     engine: str  # the folder with the migrations and what is the engine's own
     _wrong: type[Exception]  # the driver's errors
     _unstorable: tuple[type[Exception], ...] = (UnicodeEncodeError,)  # surrogates

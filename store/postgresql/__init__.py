@@ -11,6 +11,7 @@ import psycopg
 from psycopg.conninfo import conninfo_to_dict
 
 from store import SqlStore
+from store.postgresql.prepared import Connection, PreparedAdapter
 
 # what the URL does not say otherwise: nobody waits for ever. Seconds, but where it says ms.
 DEFAULTS = {
@@ -27,7 +28,7 @@ DEFAULTS = {
 class PostgreSQL(SqlStore):
     """The store in a PostgreSQL database."""
 
-    driver = "psycopg"
+    driver = PreparedAdapter
     engine = "postgresql"
     _wrong = psycopg.Error
     _unstorable = (UnicodeEncodeError, psycopg.DataError)  # surrogates, NUL
@@ -44,10 +45,10 @@ class PostgreSQL(SqlStore):
             ) from None
         super().__init__()
 
-    def _connect(self) -> psycopg.Connection[Any]:
-        return psycopg.connect(**self.parameters, autocommit=True)
+    def _connect(self) -> Connection:
+        return Connection.connect(**self.parameters, autocommit=True)
 
-    def _alive(self, connection: psycopg.Connection[Any]) -> bool:
+    def _alive(self, connection: Connection) -> bool:
         # a server that goes away says so: nothing else is there to be read
         poll = select.poll()
         poll.register(connection.fileno(), select.POLLIN)

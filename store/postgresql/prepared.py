@@ -1,0 +1,109 @@
+"""How queries get to PostgreSQL: prepared, and asked in one call of libpq's."""
+
+from collections.abc import Generator
+from typing import Any
+
+import psycopg
+from aiosql.adapters.pyformat import PyFormatAdapter
+from aiosql.types import SQLOperationType
+from aiosql.utils import VAR_REF
+from psycopg import pq
+from psycopg.adapt import PyFormat, Transformer
+from psycopg.errors import error_from_result
+
+WELL = (pq.ExecStatus.TUPLES_OK, pq.ExecStatus.COMMAND_OK)
+AT_ONCE = (SQLOperationType.SCRIPT, SQLOperationType.INSERT_UPDATE_DELETE_MANY)
+
+
+class Connection(psycopg.Connection[Any]):
+    """A connection that knows which queries it has prepared."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.prepared: set[str] = set()
+
+
+class PreparedAdapter(PyFormatAdapter):
+    """What runs aiosql's queries, but for scripts and those of many rows, which psycopg does.
+
+    A cursor of psycopg's lets go of the interpreter several times a query, and under load waits
+    each time until it gets it back; libpq's own call lets go of it once.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._names: dict[str, list[str]] = {}  # of the parameters, by query
+
+    def process_sql(self, query_name: str, op_type: SQLOperationType, sql: str) -> str:
+        """The text with `$1` for `:name`."""
+        if op_type in AT_ONCE:
+            return str(super().process_sql(query_name, op_type, sql))
+        names: list[str] = []
+
+        def number(match: Any) -> str:
+            name = match["var_name"]
+            if name is None:  # a text or a name in quotes
+                return str(match[0])
+            if name not in names:
+                names.append(name)
+            return f"{match['lead']}${names.index(name) + 1}"
+
+        text = VAR_REF.sub(number, sql)
+        self._names[query_name] = names
+        return text
+
+    def _ask(self, connection: Connection, query: str, sql: str, values: Any) -> pq.abc.PGresult:
+        transformer = Transformer(connection)
+        names = self._names[query]
+        parameters: Any = transformer.dump_sequence(
+            [values[name] for name in names], [PyFormat.TEXT] * len(names)
+        )
+        try:
+            if query not in connection.prepared:
+                _check(connection, connection.pgconn.prepare(query.encode(), sql.encode()))
+                connection.prepared.add(query)
+            return _check(connection, connection.pgconn.exec_prepared(query.encode(), parameters))
+        except MemoryError:  # libpq gives nothing at all, as on a connection that is broken
+            raise psycopg.OperationalError(_complaint(connection)) from None
+
+    def _rows(self, connection: Connection, query: str, sql: str, values: Any) -> list[Any]:
+        result = self._ask(connection, query, sql, values)
+        transformer = Transformer(connection)
+        transformer.set_pgresult(result)
+        return transformer.load_rows(0, result.ntuples, tuple)
+
+    # what aiosql calls
+
+    def select(
+        self, conn: Any, query_name: str, sql: str, parameters: Any, record_class: Any = None
+    ) -> Generator[Any, None, None]:
+        """All rows."""
+        assert record_class is None
+        yield from self._rows(conn, query_name, sql, parameters)
+
+    def select_one(
+        self, conn: Any, query_name: str, sql: str, parameters: Any, record_class: Any = None
+    ) -> Any:
+        """The first row, None if there is none."""
+        return next(self.select(conn, query_name, sql, parameters, record_class), None)
+
+    def select_value(self, conn: Any, query_name: str, sql: str, parameters: Any) -> Any:
+        """The first value of the first row, None if there is none."""
+        return next(iter(self.select_one(conn, query_name, sql, parameters) or ()), None)
+
+    def insert_update_delete(self, conn: Any, query_name: str, sql: str, parameters: Any) -> int:
+        """How many rows were changed."""
+        return self._ask(conn, query_name, sql, parameters).command_tuples or 0
+
+
+def _check(connection: Connection, result: pq.abc.PGresult) -> pq.abc.PGresult:
+    """A result that is well; else what psycopg would raise."""
+    if result.status in WELL:
+        return result
+    if connection.pgconn.status == pq.ConnStatus.BAD:
+        raise psycopg.OperationalError(_complaint(connection))
+    raise error_from_result(result)
+
+
+def _complaint(connection: Connection) -> str:
+    return connection.pgconn.get_error_message()
