@@ -80,7 +80,8 @@ def test_away(tmp_path):
         assert sign_in(login) == 200
         assert "failed attempts are counted by each process for itself" in log.read_text()
         statuses = [sign_in("nobody", "Wrong-Pass-1") for _ in range(LIMIT * WORKERS + 1)]
-        assert (statuses[0], statuses[-1]) == (401, 429)
+        assert statuses[0] == 401
+        assert 429 in statuses  # of one worker at least
         for _ in range(2):  # it comes, goes, and comes
             with redis_server(port) as client:
 
