@@ -1,6 +1,7 @@
 """Malformed requests get 400, or what HTTP has for the case, as JSON, whatever is wrong."""
 
 import contextlib
+import datetime
 import http.client
 import json
 import socket
@@ -11,6 +12,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+import acme
 import guard
 from test import app
 from tests.conftest import LIVE, new_name
@@ -345,3 +347,27 @@ def test_coroutines():
     for _ in range(2):
         with pytest.raises(RuntimeError, match="async"):
             app.ensure_sync(route)
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        {"b": 1, "a": [("x", 1.5), None, True]},
+        [acme.Price(6.5), 1e22, 5e-324, 2**63, 10**300, -1],
+        {"é": '€ \x7f \u2028 " \\ \0', "": ""},
+        ["\ud800"],
+        {1: 2},
+        acme.Profile("susie", "susie@acme.org", True, True, False),
+        datetime.date(2020, 7, 29),
+        datetime.datetime(2020, 7, 29, 1, 2, 3),
+        acme.Login("susie"),
+    ],
+)
+def test_answers_in_json(value):
+    """Whoever writes it, JSON of a value says the same, in the same order."""
+    with app.test_request_context():
+        text = app.json.response(value).get_data(as_text=True)
+    expected = json.loads(app.json.dumps(value))
+    assert json.loads(text) == expected
+    assert text.endswith("\n")
+    assert not isinstance(expected, dict) or list(json.loads(text)) == list(expected)
