@@ -8,6 +8,7 @@ import contextlib
 import functools
 import io
 import json
+import logging
 import math
 import re
 import urllib.parse
@@ -480,6 +481,14 @@ def _numbers(value: Any) -> Any:
     return [_number(v) for v in request.args.getlist("li") + request.form.getlist("li")]
 
 
+def hide_query(record: logging.LogRecord) -> bool:
+    """Leave what is behind the `?` out of a line of Werkzeug's access log: it may be a secret."""
+    if isinstance(record.args, tuple):
+        hidden = (re.sub(r"\?\S*", "?…", a) if isinstance(a, str) else a for a in record.args)
+        record.args = tuple(hidden)
+    return True
+
+
 def init_app(app: fsa.Flask) -> None:
     """Put the guard before and behind every route; ValueError for a wrong setting."""
     if app.config["FSA_MODE"] not in MODES:
@@ -503,6 +512,7 @@ def init_app(app: fsa.Flask) -> None:
     app.after_request(finish_response)
     app.after_request(set_challenge)
     app.register_error_handler(HTTPException, http_error)
+    logging.getLogger("werkzeug").addFilter(hide_query)
     # how parameters get from a request into the types of acme.py
     casts: dict[type, Callable[[Any], Any]] = {
         Json: _json,
