@@ -30,6 +30,9 @@ docs: .venv/dev  ## docs/authorization.md, from the routes as they are declared
 bench: .venv/dev .venv-bench/bench  ## how fast it is beside its peers (QUICK=1: a first look)
 	.venv-bench/bin/python bench/bench.py
 
+flood: .venv/dev  ## what clients with a token feel while others sign in as fast as they can
+	$(BIN)/python bench/flood.py
+
 # the database of make run, unless ACME_DATABASE names another
 DB = ACME_DATABASE=$${ACME_DATABASE:-sqlite:///acme.db} $(BIN)/flask --app ./app.py db
 FILE = acme-$(shell date -u +%Y%m%dT%H%M%SZ).backup

@@ -4,6 +4,7 @@ import contextlib
 import datetime
 import http.client
 import json
+import os
 import socket
 import urllib.parse
 
@@ -271,26 +272,44 @@ RUBBISH = st.one_of(
         lambda v: st.lists(v, max_size=3) | st.dictionaries(st.text(max_size=5), v, max_size=3),
     ).map(lambda v: json.dumps(v).encode()),
 )
-SEGMENTS = ["hello", "hello-me", "stuff", "token", "user", "days", "primes", "len", "acme", ".."]
+SEGMENTS = ["hello", "hello-me", "stuff", "token", "refresh", "otp", "user", "sessions", "days"]
+SEGMENTS += ["primes", "len", "acme", "password", "www", "index.html", "docs", "openapi.json", ".."]
 
 
-@settings(max_examples=300, suppress_health_check=[HealthCheck.too_slow])
+NAMES = "Accept Content-Length Cookie Expect Host If-Modified-Since If-None-Match If-Range Origin "
+NAMES += "Range Referer X-Forwarded-For X-Requested-With"
+HEADERS = st.dictionaries(
+    st.sampled_from(NAMES.split()),
+    st.sampled_from(
+        ["refresh=x.y", "fetch", "bytes=0-1", "bytes=9-", '"x"', "a:b", "[::1]:x", "-1"]
+    )
+    | st.text(st.characters(min_codepoint=32, max_codepoint=255), max_size=10),
+    max_size=3,
+)
+
+
+# EXAMPLES=20000 for a long run
+@settings(
+    max_examples=int(os.environ.get("EXAMPLES", "300")),
+    suppress_health_check=[HealthCheck.too_slow],
+)
 @given(
     method=st.sampled_from(["GET", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "HEAD", "FOO"]),
     path=st.lists(st.sampled_from(SEGMENTS) | st.text(max_size=5), max_size=3).map("/".join),
     query=st.binary(max_size=20).map(lambda b: b.decode("latin-1")),
     kind=st.sampled_from([JSON, FORM, "multipart/form-data; boundary=x", "text/plain", "", "é"]),
     body=RUBBISH,
+    headers=HEADERS,
     authorization=st.sampled_from(["", "Basic", "Basic é", "Basic YTpi", "Bearer", "Bearer x.y.z"]),
 )
-def test_rubbish(method, path, query, kind, body, authorization):
+def test_rubbish(method, path, query, kind, body, headers, authorization):
     """Whatever comes in, no 5xx, and JSON from 400 up."""
     with app.test_client() as client:
         res = client.open(
             path=f"/{urllib.parse.quote(path.strip('/'))}?{urllib.parse.quote(query, safe='%&=')}",
             method=method,
             data=body,
-            headers={"Content-Type": kind, "Authorization": authorization},
+            headers={"Content-Type": kind, "Authorization": authorization} | headers,
             buffered=True,
         )
     assert res.status_code < 500

@@ -1,0 +1,151 @@
+"""What honest clients feel while others sign in as fast as they can: `make flood`.
+
+Acme as `make run` serves it, in one worker. One client reads with a token, one request after the
+other, while nobody else does anything, while eight clients sign in with wrong passwords, and while
+they heed Retry-After; rounds are interleaved. Then, one at a time: how long the answer to a wrong
+password takes, and to an unknown user.
+"""
+
+import base64
+import contextlib
+import http.client
+import json
+import multiprocessing
+import os
+import signal
+import socket
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from multiprocessing.synchronize import Event
+from pathlib import Path
+
+ROOT = Path(__file__).parent.parent
+ROUNDS, SECONDS, CLIENTS, PASSWORDS = 5, 4.0, 8, 100
+PASSWORD = "Bench-Pass-1"  # noqa: S105
+RIGHT = base64.b64encode(f"acme:{PASSWORD}".encode()).decode()
+WRONG = base64.b64encode(b"acme:Wrong-Pass-1").decode()
+UNKNOWN = base64.b64encode(b"nobody:Wrong-Pass-1").decode()
+
+
+@contextlib.contextmanager
+def serving() -> Iterator[int]:
+    """Acme at a port, where so many may fail."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+    environ = os.environ | {
+        "ACME_DATABASE": "memory:",
+        "ACME_LOGIN_LIMIT": "1000000/minute, 1000000/minute",
+        "ACME_PASS": PASSWORD,
+        "ACME_TOKEN_SECRET": "0123456789abcdef" * 2,
+        "PORT": str(port),
+    }
+    process = subprocess.Popen(
+        [sys.executable, "serve.py"],
+        cwd=ROOT,
+        env=environ,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )
+    try:
+        while True:
+            with socket.socket() as probe:
+                if probe.connect_ex(("127.0.0.1", port)) == 0:
+                    break
+            time.sleep(0.05)
+        yield port
+    finally:
+        os.killpg(process.pid, signal.SIGTERM)
+        process.wait()
+
+
+class Client:
+    """A connection that is kept."""
+
+    def __init__(self, port: int) -> None:
+        self.connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
+
+    def get(self, path: str, authorization: str) -> tuple[int, bytes, float]:
+        """The status, the body, and after how many milliseconds."""
+        begin = time.perf_counter()
+        self.connection.request("GET", path, headers={"Authorization": authorization})
+        answer = self.connection.getresponse()
+        return answer.status, answer.read(), 1000 * (time.perf_counter() - begin)
+
+
+def flood(port: int, heed: bool, begin: Event, end: Event) -> None:
+    """Sign in as fast as answers come, or as Retry-After asks."""
+    client = Client(port)
+    begin.wait()
+    while not end.is_set():
+        status, _, _ = client.get("/token", f"Basic {WRONG}")
+        if heed and status == 503:
+            end.wait(1)
+
+
+def read(port: int, token: str) -> list[float]:
+    """How long each request with a token took, in milliseconds."""
+    client, times = Client(port), []
+    stop = time.monotonic() + SECONDS
+    while time.monotonic() < stop:
+        status, _, took = client.get("/stuff", f"Bearer {token}")
+        assert status == 200, status
+        times.append(took)
+    return times
+
+
+def flooded(port: int, heed: bool, action: Callable[[], list[float]]) -> list[float]:
+    """What comes of an action while others sign in."""
+    begin, end = multiprocessing.Event(), multiprocessing.Event()
+    clients = [
+        multiprocessing.Process(target=flood, args=(port, heed, begin, end)) for _ in range(CLIENTS)
+    ]
+    for client in clients:
+        client.start()
+    begin.set()
+    time.sleep(0.5)
+    try:
+        return action()
+    finally:
+        end.set()
+        for client in clients:
+            client.join()
+
+
+def main() -> None:
+    """Measure and print."""
+    with serving() as port:
+        client = Client(port)
+        token = json.loads(client.get("/token", f"Basic {RIGHT}")[1])["token"]
+        times: dict[str, list[list[float]]] = {"quiet": [], "heeding Retry-After": [], "flood": []}
+        for _ in range(ROUNDS):
+            times["quiet"].append(read(port, token))
+            for name, heed in ("heeding Retry-After", True), ("flood", False):
+                times[name].append(flooded(port, heed, lambda: read(port, token)))
+        print("| requests with a token | median, ms | p99, ms | p99 / quiet |\n|---|---|---|---|")
+        p99 = {n: statistics.median(_p99(r) for r in rounds) for n, rounds in times.items()}
+        for name, rounds in times.items():
+            median = statistics.median(statistics.median(r) for r in rounds)
+            ratio = p99[name] / p99["quiet"]
+            print(f"| {name} | {median:.2f} | {p99[name]:.2f} | {ratio:.1f} |")
+        known, unknown = [], []
+        for _ in range(PASSWORDS):
+            known.append(client.get("/token", f"Basic {WRONG}")[2])
+            unknown.append(client.get("/token", f"Basic {UNKNOWN}")[2])
+        print(
+            f"\nwrong password {statistics.median(known):.1f} ms, "
+            f"unknown user {statistics.median(unknown):.1f} ms "
+            f"(medians of {PASSWORDS}, in turn)"
+        )
+
+
+def _p99(times: list[float]) -> float:
+    return statistics.quantiles(times, n=100)[98]
+
+
+if __name__ == "__main__":
+    main()
