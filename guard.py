@@ -31,6 +31,7 @@ from werkzeug.exceptions import (
     HTTPException,
     LengthRequired,
     NotFound,
+    RequestedRangeNotSatisfiable,
     RequestEntityTooLarge,
     ServiceUnavailable,
 )
@@ -442,6 +443,8 @@ def send(folder: Path, name: str) -> File:
         response = flask.send_from_directory(folder, name)
     except NotFound:
         raise fsa.ErrorResponse(f"no such page: {name}", 404) from None
+    except RequestedRangeNotSatisfiable:
+        raise fsa.ErrorResponse("the page has no such range", 416) from None
     if response.status_code != 304:
         # in one piece, or whoever is slow to take them would hold a thread
         response.direct_passthrough = False

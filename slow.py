@@ -37,7 +37,7 @@ class _Reader(NamedTuple):
     since: float
     client: str  # whoever is counted together
     peer: str  # the address at the other end of the connection, maybe a proxy's
-    port: int  # at this end
+    port: str  # at this end
 
 
 _numbers = itertools.count()
@@ -53,7 +53,7 @@ def reading(request: flask.Request) -> Iterator[None]:
         _find_place(client)
     _watch()
     environ = request.environ.get("werkzeug.proxy_fix.orig", request.environ)
-    peer, port = environ.get("REMOTE_ADDR", ""), int(environ.get("SERVER_PORT", 0))
+    peer, port = environ.get("REMOTE_ADDR", ""), environ.get("SERVER_PORT", "")
     number = next(_numbers)
     _readers[number] = _Reader(time.monotonic(), client, peer, port)
     try:
@@ -106,7 +106,7 @@ def cut_off() -> None:
         with contextlib.suppress(OSError), socket.socket(fileno=os.dup(int(name))) as connection:
             if connection.family not in (socket.AF_INET, socket.AF_INET6):
                 continue
-            end = connection.getpeername()[0], connection.getsockname()[1]
+            end = connection.getpeername()[0], str(connection.getsockname()[1])
             if end in ends and _silence(connection) > 0.9 * patience:
                 connection.shutdown(socket.SHUT_RDWR)
     clients = ", ".join(sorted({reader.client for reader in late}))

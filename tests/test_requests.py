@@ -331,6 +331,12 @@ def test_page(target, path):
     assert (again.status, again.body) == (304, b"")
 
 
+@pytest.mark.parametrize(("part", "status"), [("bytes=0-1", 206), ("bytes=99999999-", 416)])
+def test_range(target, part, status):
+    """A part of a page; one that there is not is no fault of ours."""
+    assert target.send("GET", "/", headers={"Range": part}).status == status
+
+
 @pytest.mark.parametrize(
     "path", ["/www/no", "/www/../app.py", "/www/%2e%2e/app.py", "/www/%2fetc/passwd"]
 )
