@@ -51,7 +51,12 @@ class Password(str):
     """
 
     MAX_LENGTH = 256
-    SCHEMA: ClassVar[Schema] = {"type": "string", "maxLength": MAX_LENGTH, "format": "password"}
+    SCHEMA: ClassVar[Schema] = {
+        "type": "string",
+        "maxLength": MAX_LENGTH,
+        "format": "password",
+        "examples": ["Some-Pass-1"],
+    }
 
     def __new__(cls, value: object) -> Self:
         if not isinstance(value, str) or len(value) > cls.MAX_LENGTH:
@@ -229,7 +234,7 @@ def _birthday(value: object) -> datetime.date:
 class Someone:
     """Somebody with a name of 1 to 200 characters and a date of birth, and nothing else."""
 
-    name: Annotated[str, Field(min_length=1, max_length=200)]
+    name: Annotated[str, Field(min_length=1, max_length=200, examples=["Susie"])]
     born: Annotated[datetime.date, BeforeValidator(_birthday), Field(examples=["2020-07-29"])]
 
     @model_validator(mode="wrap")

@@ -164,6 +164,7 @@ ERRORS = {
     429: "Too many failed attempts: wait as long as `Retry-After` says, in seconds.",
     503: "Too much to do, or the database is away: try again.",
 }
+HEADERS = {401: ["WWW-Authenticate"], 429: ["Retry-After"], 503: ["Retry-After"]}
 SECURITY = {
     "token": {"type": "http", "scheme": "bearer", "bearerFormat": "JWT"},
     "basic": {"type": "http", "scheme": "basic"},
@@ -206,12 +207,13 @@ class Document:
         return {
             "openapi": "3.1.0",
             "info": {"title": "Acme", "version": "1", "description": DESCRIPTION},
-            "tags": [{"name": name, "description": words} for name, words in self.tags.items()],
+            # blueprints have been before the application's own
+            "tags": [{"name": k, "description": v} for k, v in reversed(self.tags.items())],
             "paths": self.paths,
             "components": {
                 "schemas": self.schemas,
                 "responses": self.errors,
-                "securitySchemes": self.security,
+                "securitySchemes": dict(sorted(self.security.items(), key=_is_usual, reverse=True)),
             },
         }
 
@@ -223,7 +225,7 @@ class Document:
         found: dict[str, Any] = {
             "operationId": route.name,
             "tags": [module],
-            "summary": summary.replace("\n", " "),
+            "summary": summary.replace("\n", " ").replace("`", ""),
             "description": f"{more}\n\n{_who(route)}".strip(),
             "security": self.requirements(route),
             "x-authz": route.authz,
@@ -251,7 +253,8 @@ class Document:
     def schema(self, kind: Any) -> dict[str, Any]:
         """The JSON Schema of a type; that of an object by reference."""
         if kind in (Json, Any):
-            return {"description": f"Any JSON value, of at most {MAX_DEPTH} levels."}
+            words = f"Any JSON value, of at most {MAX_DEPTH} levels."
+            return {"description": words, "examples": [["one", "two"]]}
         if hasattr(kind, "SCHEMA"):
             words = (inspect.getdoc(kind) or "").replace("\n", " ")
             strength = self.strength() if kind is acme.NewPassword else {}
@@ -279,10 +282,11 @@ class Document:
                 continue
             else:
                 place = {"in": "query", "required": _is_required(hint)}
+                example = {"example": self.example(schema)} if _is_required(hint) else {}
                 if _is_text(schema):
-                    place |= {"schema": _in_text(schema)}
+                    place |= {"schema": _in_text(schema), **example}
                 else:
-                    place |= {"content": {"application/json": {"schema": schema}}}
+                    place |= {"content": {"application/json": {"schema": schema, **example}}}
             found.append({"name": name} | place)
         return found
 
@@ -305,17 +309,22 @@ class Document:
             if not _is_text(schema):
                 encoding[name] = {"contentType": "application/json"}
         if "param" in route.schemes:
-            for key in "FSA_PARAM_USER", "FSA_PARAM_PASS":
-                who = {"type": "string", "description": "who signs in without a header"}
+            for key, value in {"FSA_PARAM_USER": "acme", "FSA_PARAM_PASS": "Some-Pass-1"}.items():
+                words = "for who signs in without a header"
+                who = {"type": "string", "description": words, "examples": [value]}
                 in_json.setdefault(self.config[key], who)
                 in_form.setdefault(self.config[key], who)
                 if route.schemes == ["param"]:
                     required.append(self.config[key])
+        example = {k: self.example(v) for k, v in in_json.items() if k in required or k in hints}
         rest = {"type": "object", "additionalProperties": False, "required": required}
         return {
             "required": bool(required),
             "content": {
-                "application/json": {"schema": {"properties": in_json} | rest},
+                "application/json": {
+                    "schema": {"properties": in_json} | rest,
+                    "example": {k: v for k, v in example.items() if v is not None},
+                },
                 "application/x-www-form-urlencoded": {
                     "schema": {"properties": in_form} | rest,
                     "encoding": encoding,
@@ -354,12 +363,28 @@ class Document:
         found |= {str(status): self.error(status) for status, cause in causes.items() if cause}
         return dict(sorted(found.items()))
 
+    def example(self, schema: dict[str, Any]) -> Any:
+        """A value of a schema to begin with; None, where one had better say nothing."""
+        if "$ref" in schema:
+            found = self.schemas[schema["$ref"].removeprefix(SCHEMAS)]["properties"]
+            return {name: self.example(inside) for name, inside in found.items()}
+        if "anyOf" in schema:
+            return self.example(schema["anyOf"][0])
+        if schema.get("type") == "boolean":
+            return True
+        return schema.get("examples", [schema.get("const")])[0]
+
     def error(self, status: int) -> dict[str, Any]:
         """The answer with an error, by reference."""
         name = HTTPStatus(status).phrase.title().replace(" ", "")
         content = {"application/json": {"schema": self.schema(Error)}}
-        self.errors[name] = {"description": ERRORS[status], "content": content}
+        headers = {key: {"schema": {"type": "string"}} for key in HEADERS.get(status, ())}
+        self.errors[name] = {"description": ERRORS[status], "headers": headers, "content": content}
         return {"$ref": f"#/components/responses/{name}"}
+
+
+def _is_usual(security: tuple[str, Any]) -> bool:
+    return security[0] in SECURITY
 
 
 def _is_required(hint: inspect.Parameter) -> bool:
@@ -400,6 +425,10 @@ SwaggerUIBundle({
   tryItOutEnabled: true,
   deepLinking: true,
   displayRequestDuration: true,
+  requestInterceptor: (request) => {
+    request.headers["X-Requested-With"] = "fetch"  // or the browser itself asks for a password
+    return request
+  },
 })
 """
 

@@ -61,7 +61,9 @@ def test_what_it_says(document):
     assert (limit["in"], limit["required"], limit["schema"]["maximum"]) == ("query", False, 1000)
     assert after["schema"]["maxLength"] == acme.Name.MAX_LENGTH
     (who,) = paths["/days"]["get"]["parameters"]
-    assert who["content"] == {"application/json": {"schema": {"$ref": openapi.SCHEMAS + "Someone"}}}
+    described = who["content"]["application/json"]
+    assert described["schema"] == {"$ref": openapi.SCHEMAS + "Someone"}
+    assert described["example"] == {"name": "Susie", "born": "2020-07-29"}
     assert set(paths["/hello"]["get"]["responses"]) == {"200", "400", "403"}
     assert paths["/token"]["post"]["requestBody"]["required"]
     assert paths["/token/refresh"]["post"]["security"] == [{"refresh": []}]
@@ -159,6 +161,78 @@ def test_docs(target):
         assert target.send("GET", f"/{name}").status == 200
     for name in "index.css", "..%2f__init__.py", "swagger-ui.js", "LICENSE":
         assert target.send("GET", f"/docs/{name}").status == 404
+
+
+def test_try_it_out(page, document):
+    """Authorize takes a password and a token, and each route answers as described, from a browser.
+
+    Its content security policy refuses nothing that the page wants.
+    """
+    said = []
+    page.on("console", lambda message: said.append(message.text))
+    page.on("pageerror", lambda error: said.append(str(error)))
+    page.set_default_timeout(20_000)
+    values = {"login": "susie", "sid": "pinte"}
+    with granian(ACME_DATABASE="memory:", WORKERS="1") as url:
+        server = Target(url)
+        server.person("susie")
+        token = server.bearer("acme")["Authorization"].split()[1]
+        page.goto(f"{url}/docs")
+        page.click(".btn.authorize")
+        for scheme, fields in ("token", [token]), ("basic", ["acme", app.config["ACME_PASS"]]):
+            box = page.locator(".auth-container", has=page.locator(f"code:text-is('{scheme}')"))
+            for place, text in enumerate(fields):
+                box.locator("input").nth(place).fill(text)
+            box.locator("button.authorize").click()
+        page.click(".btn-done")
+        found = {}
+        for path, operations in document["paths"].items():
+            for method, operation in operations.items():
+                name = operation["operationId"]
+                if method == "delete":
+                    continue  # as the others, and nothing would be left for these
+                block = page.locator(f"#operations-{operation['tags'][0]}-{name}")
+                block.locator(".opblock-summary-control").evaluate("button => button.click()")
+                for place in re.findall(r"{(\w+)}", path):
+                    block.locator(f"[data-param-name={place}] input").fill(values[place])
+                block.locator(".execute").click()
+                row = block.locator(".live-responses-table .response-col_status").nth(1)
+                found[name] = int(row.inner_text().split()[0])
+                assert str(found[name]) in operation["responses"], name
+                block.locator(".opblock-summary-control").evaluate("button => button.click()")
+    assert not [text for text in said if "Failed to load" not in text and "[DOM]" not in text]
+    refused = {name: status for name, status in found.items() if status >= 400}
+    assert refused == {
+        # other credentials, those of susie, values that are there
+        **{"post_token_otp": 401, "post_token_refresh": 401, "post_token": 401},
+        **{"post_otp": 403, "put_otp": 403, "post_user": 409, "put_password": 400},
+    }
+
+
+def test_client(document):
+    """www/acme.js has each operation, with each parameter that it takes, and no other."""
+    text = (ROOT / "www/acme.js").read_text()
+    calls = re.findall(r'this\.request\(\s*"([A-Z]+)",\s*"([^"]+)"(?:,\s*{([^}]*)})?', text)
+    assert len(calls) == text.count("this.request(")
+    found = {}
+    for method, path, given in calls:
+        found[method, path] = set(re.findall(r"(?:^|,)\s*(\w+)", given))
+        found[method, path] |= {"email", "admin", "active"} if "...changes" in given else set()
+    assert found.pop(("GET", "/openapi.json")) == set()
+    operations = {
+        (method.upper(), path): operation
+        for path, methods in document["paths"].items()
+        for method, operation in methods.items()
+    }
+    assert set(found) == set(operations)
+    for key, operation in operations.items():
+        names = {parameter["name"] for parameter in operation.get("parameters", ())}
+        body = operation.get("requestBody", {"content": {}})["content"].get("application/json")
+        credentials = {"username", "password"} if operation["security"] else {"username"}
+        properties = set(body["schema"]["properties"]) if body else set()
+        required = set(body["schema"]["required"]) if body else set()
+        assert required | names <= found[key] <= properties | names, key
+        assert properties - credentials <= found[key], key
 
 
 def test_no_swagger_ui(monkeypatch):
