@@ -21,6 +21,7 @@ import flask
 import FlaskSimpleAuth as fsa
 from flask.typing import ResponseReturnValue
 from pydantic import TypeAdapter
+from pydantic.errors import PydanticUserError
 from typing_extensions import TypedDict  # of Python's own, pydantic takes only that of 3.12
 
 import acme
@@ -89,7 +90,8 @@ class Route(NamedTuple):
     def parameters(self) -> dict[str, inspect.Parameter]:
         """What it takes from a request, by the names in there."""
         found = inspect.signature(self.function).parameters.items()
-        return {re.sub("^_(?=.)", "", k): v for k, v in found if _kind(v) not in SPECIAL}
+        named = [(k, v) for k, v in found if v.kind is not v.VAR_KEYWORD]
+        return {re.sub("^_(?=.)", "", k): v for k, v in named if _kind(v) not in SPECIAL}
 
     @property
     def cookie(self) -> str | None:
@@ -120,16 +122,19 @@ def _kind(hint: inspect.Parameter) -> Any:
     if hint.annotation is inspect.Parameter.empty:
         return str
     kinds = [kind for kind in _members(hint.annotation) if kind is not type(None)]
-    return kinds[0] if len(kinds) == 1 else hint.annotation
+    kind = kinds[0] if len(kinds) == 1 else hint.annotation
+    # FlaskSimpleAuth enforces nothing of what Annotated says
+    return get_args(kind)[0] if get_origin(kind) is Annotated else kind
 
 
 def routes(app: fsa.Flask) -> Iterator[Route]:
-    """All routes of an application but those for what is no API (`File`), each with a method."""
+    """All routes of an application, each with one method."""
     usual = app.config["FSA_AUTH_DEFAULT"] or SCHEMES
     for rule in app.url_map.iter_rules():
         # what FlaskSimpleAuth has not seen is open
         authz, authn, realm = app.extensions["openapi"].get(rule.endpoint, ("OPEN", None, None))
         function = inspect.unwrap(app.view_functions[rule.endpoint])
+        authz = authz if isinstance(authz, list) else ["CLOSE" if authz is None else authz]
         authn = [authn] if isinstance(authn, str) else authn or usual
         methods = [method for method in METHODS if method in (rule.methods or ())]
         for method in methods:
@@ -138,8 +143,8 @@ def routes(app: fsa.Flask) -> Iterator[Route]:
                 method=method,
                 path=re.sub(r"<(?:\w+:)?(\w+)>", r"{\1}", rule.rule),
                 function=function,
-                authz=authz if isinstance(authz, list) else ["CLOSE" if authz is None else authz],
-                schemes=[] if authz == "OPEN" else [scheme for scheme in authn if scheme != "none"],
+                authz=authz,
+                schemes=[scheme for scheme in authn if scheme != "none" and authz != ["OPEN"]],
                 realm=realm,
             )
 
@@ -175,17 +180,17 @@ def _who(route: Route) -> str:
     """Who may enter and how, in words; those of a permission are its hook's."""
     if route.is_open:
         return f"For who has the cookie `{route.cookie}`." if route.cookie else "Open to everybody."
-    words = []
+    words, rules = [], []
     for who in route.authz:
         if isinstance(who, tuple):
-            rule = inspect.getdoc(auth.PERMISSIONS[who[0]]) or ""
-            words.append(f"who has the permission `{' '.join(who)}`. {rule}".rstrip("."))
-        elif who in auth.GROUPS:
-            words.append(f"the group `{who}`. {inspect.getdoc(auth.GROUPS[who])}".rstrip("."))
+            words.append(f"who has the permission `{' '.join(who)}`")
+            rules.append(inspect.getdoc(auth.PERMISSIONS[who[0]]) or "")
         else:
-            words.append({"AUTH": "whoever is signed in", "CLOSE": "nobody"}[who])
-    realm = f" of the realm {route.realm}" if route.realm else ""
-    return f"For {', and '.join(words)}.\n\nBy {' or '.join(route.schemes)}{realm}."
+            known = {"AUTH": "whoever is signed in", "CLOSE": "nobody"}
+            words.append(known.get(who, f"the group `{who}`"))
+    realm = f" of the realm `{route.realm}`" if route.realm else ""
+    who = f"For {' and '.join(words)}, by {' or '.join(route.schemes)}{realm}."
+    return "\n\n".join([who, *rules])
 
 
 class Document:
@@ -259,12 +264,18 @@ class Document:
             words = (inspect.getdoc(kind) or "").replace("\n", " ")
             strength = self.strength() if kind is acme.NewPassword else {}
             return {"description": words, **kind.SCHEMA, **strength}
-        found = TypeAdapter(kind).json_schema(ref_template=SCHEMAS + "{model}")
+        try:
+            found = TypeAdapter(kind).json_schema(ref_template=SCHEMAS + "{model}")
+        except (
+            PydanticUserError
+        ):  # a type that says nothing of itself is any, or what it is made of
+            bases = [base for base in getattr(kind, "__mro__", ()) if base in (str, int, float)]
+            return self.schema(bases[0]) if bases else {}
         self.schemas |= found.pop("$defs", {})
-        if found.get("type") != "object" or "title" not in found:
+        title = found.get("title", "")
+        if found.get("type") != "object" or self.schemas.setdefault(title, found) != found:
             return found
-        self.schemas[found["title"]] = found
-        return {"$ref": SCHEMAS + found["title"]}
+        return {"$ref": f"{SCHEMAS}{title}"}
 
     def strength(self) -> dict[str, Any]:
         """What FlaskSimpleAuth asks of a new password."""
@@ -317,7 +328,9 @@ class Document:
                 if route.schemes == ["param"]:
                     required.append(self.config[key])
         example = {k: self.example(v) for k, v in in_json.items() if k in required or k in hints}
-        rest = {"type": "object", "additionalProperties": False, "required": required}
+        takes = inspect.signature(route.function).parameters.values()
+        others = any(hint.kind is hint.VAR_KEYWORD for hint in takes)
+        rest = {"type": "object", "additionalProperties": others, "required": required}
         return {
             "required": bool(required),
             "content": {
@@ -358,7 +371,7 @@ class Document:
             411: has_body,
             413: has_body,
             429: secrets,
-            503: signed_in,
+            503: signed_in or has_body,
         }
         found |= {str(status): self.error(status) for status, cause in causes.items() if cause}
         return dict(sorted(found.items()))

@@ -5,11 +5,13 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from typing import Annotated
 
 import FlaskSimpleAuth as fsa
 import jsonschema_rs
 import openapi_spec_validator
 import pytest
+from pydantic import Field
 
 import acme
 import openapi
@@ -111,8 +113,16 @@ def test_new_route(document):
         """Who has drunk tea."""
         return [], 200
 
-    @new.post("/tea", authz="OPEN")
-    def post_tea(leaves: list[str]):
+    class Colour(str):
+        """A type that says nothing of itself."""
+
+    @new.post("/tea", authz=["OPEN"])
+    def post_tea(
+        leaves: list[str],
+        colour: Colour,
+        age: Annotated[int, Field(ge=1)] = 0,
+        **others: str,
+    ):
         return {"leaves": leaves}
 
     @new.get("/shut")
@@ -133,8 +143,14 @@ def test_new_route(document):
     items = tea["responses"]["200"]["content"]["application/json"]["schema"]["items"]
     assert items == {"$ref": openapi.SCHEMAS + "Profile"}
     assert "401" in tea["responses"]
-    assert found["paths"]["/tea"]["post"]["security"] == []
-    assert found["paths"]["/tea"]["post"]["responses"]["200"]
+    tea = found["paths"]["/tea"]["post"]
+    assert (tea["security"], tea["x-authn"]) == ([], [])
+    schema = tea["requestBody"]["content"]["application/json"]["schema"]
+    assert set(schema["properties"]) == {"leaves", "colour", "age"}
+    assert (schema["required"], schema["additionalProperties"]) == (["leaves", "colour"], True)
+    assert schema["properties"]["colour"] == schema["properties"]["leaves"]["items"]
+    assert "minimum" not in schema["properties"]["age"]  # FlaskSimpleAuth enforces nothing of it
+    assert tea["responses"]["200"]
     assert found["paths"]["/shut"]["get"]["x-authz"] == ["CLOSE"]
     with configured("memory:"):
         page = authorization.matrix(new)
