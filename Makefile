@@ -2,7 +2,8 @@
 PYTHON ?= python3
 BIN = .venv/bin
 
-.PHONY: help run test install lint types check docs bench clean db-upgrade backup restore export import
+.PHONY: help run test install lint types check docs screenshots bench clean
+.PHONY: db-upgrade backup restore export import
 
 help:  ## this list
 	@sed -n 's/^\([a-z-]*\):.*##/  make \1\t/p' Makefile | expand -t 20
@@ -26,6 +27,10 @@ check: lint types test  ## lint, types and tests: what a commit must pass
 
 docs: .venv/dev  ## docs/authorization.md, from the routes as they are declared
 	@$(BIN)/python -m docs.authorization
+
+screenshots: .venv/dev  ## pictures of the front end, in screenshots/ and docs/screenshot.png
+	$(BIN)/python -m pytest tests/test_browser.py -k appearance
+	cp screenshots/stuff-light-1000.png docs/screenshot.png
 
 bench: .venv/dev .venv-bench/bench  ## how fast it is beside its peers (QUICK=1: a first look)
 	.venv-bench/bin/python bench/bench.py

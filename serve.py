@@ -145,6 +145,7 @@ def main() -> None:
     )
     print(
         f"Acme serves {here} from {place(url)}",
+        f"  open        {here}/ in a browser",
         "  sign in as  acme, the administrator",
         f"  password    ACME_PASS in {where}",
         f'  try         {read}curl -u "acme:$ACME_PASS" {here}/hello-me',

@@ -6,418 +6,343 @@
  *     await acme.signIn("susie", "Some-Pass-1")
  *     await acme.addStuff("pinte", 6.5)
  *
- * The access token is in memory only. A page from the server itself has the refresh cookie
- * besides: a request that is refused because its token is ten minutes old gets a new token and is
- * sent once more, and after a reload `refresh()` brings the session back. Node and pages from
- * elsewhere have no cookie, and sign in again.
+ * The access token is in memory only. A page of the server's own has a refresh cookie besides: a
+ * request whose token is too old gets a new one and is sent once more, and `refresh()` brings the
+ * session back after a reload. Node and other pages have no cookie, and sign in again.
  */
 
-/**
- * @typedef {[name: string, price: number]} Stuff
- *
- * @typedef {object} Profile
- * @property {string} login
- * @property {string} email
- * @property {boolean} admin
- * @property {boolean} active
- * @property {boolean} otp  whether one-time passwords are on
- *
- * @typedef {object} Session  whose times are in seconds since 1970
- * @property {string} id
- * @property {number} created
- * @property {number} used
- * @property {number} expires
- * @property {string} from  an address
- *
- * @typedef {{limit?: number, after?: string}} Range  at most so many, those after that name
- * @typedef {(text: string, response: Response) => any} Read  what a method makes of an answer
- */
-
-/**
- * @template T
- * @typedef {{items: T[], next?: string}} Page  `next` is the `after` of the following page, if any
- */
+/** @typedef {[name: string, price: number]} Stuff */
+/** @typedef {{login: string, email: string, admin: boolean, active: boolean, otp: boolean}} Profile */
+/** @typedef {{id: string, created: number, used: number, expires: number, from: string}} Session
+ * whose times are in seconds since 1970 */
+/** @typedef {{limit?: number, after?: string}} Range  at most so many, those after that name */
+/** @template T @typedef {{items: T[], next?: string}} Page  `next` is the following one's `after` */
+/** @typedef {(text: string, response: Response) => any} Read  what becomes of an answer */
 
 const TIMEOUT = 30_000 // milliseconds for an answer
 
 /** What every method throws. */
 export class AcmeError extends Error {
-  /**
-   * @param {string} message  what to do
-   * @param {number} status  of HTTP, 0 if there was no answer
-   * @param {number} [retryAfter]  seconds to wait before another attempt
-   */
-  constructor(message, status, retryAfter) {
-    super(message)
-    this.name = new.target.name
-    this.status = status
-    this.retryAfter = retryAfter
-  }
+	/** @param {string} message  what to do
+	 * @param {number} status  of HTTP, 0 if there was no answer
+	 * @param {number} [retryAfter]  seconds to wait before another attempt */
+	constructor(message, status, retryAfter) {
+		super(message)
+		this.name = new.target.name
+		this.status = status
+		this.retryAfter = retryAfter
+	}
 }
 
 /** There was no answer: whether a change has been made is not known. */
-export class NetworkError extends AcmeError {
-  /** @param {string} message */
-  constructor(message) {
-    super(message, 0)
-  }
-}
+export class NetworkError extends AcmeError {}
 
 export class Acme {
-  #base
-  #token = ""
-  #otp = "" // the token between the two steps of a sign-in
-  /** @type {Promise<void> | undefined} */
-  #refreshing
+	#base
+	#token = ""
+	#otp = "" // the token between the two steps of a sign-in
+	/** @type {Promise<void> | undefined} */
+	#refreshing
 
-  /** @param {string} [base]  where the server is; without, where this page comes from */
-  constructor(base = "") {
-    this.#base = base.replace(/\/$/, "")
-  }
+	/** @param {string} [base]  where the server is; without, where this page comes from */
+	constructor(base = "") {
+		this.#base = base.replace(/\/$/, "")
+	}
 
-  /** The login of who is signed in, "" for nobody. */
-  get login() {
-    return this.#claim("sub")
-  }
+	/** The login of who is signed in, "" for nobody. */
+	get login() {
+		return this.#claim("sub")
+	}
 
-  /** The id of the session that goes on, one of `sessions`. */
-  get session() {
-    return this.#claim("scope")
-  }
+	/** The id of the session that goes on, one of `sessions`. */
+	get session() {
+		return this.#claim("scope")
+	}
 
-  // sign in and out
+	// sign in and out
 
-  /**
-   * Sign in. False says that a one-time password is missing, for `secondStep`.
-   *
-   * @param {string} username
-   * @param {string} password
-   */
-  async signIn(username, password) {
-    const none = { authorization: "" }
-    return this.#begin(await this.request("POST", "/token", { username, password }, none))
-  }
+	/** Sign in. False says that a one-time password is missing, for `secondStep`.
+	 * @param {string} username @param {string} password */
+	async signIn(username, password) {
+		const none = { authorization: "" }
+		return this.#begin(await this.request("POST", "/token", { username, password }, none))
+	}
 
-  /**
-   * The same for ten minutes, without a refresh cookie.
-   *
-   * @param {string} username
-   * @param {string} password
-   */
-  async signInBriefly(username, password) {
-    const bytes = new TextEncoder().encode(`${username}:${password}`)
-    const basic = { authorization: `Basic ${btoa(String.fromCharCode(...bytes))}` }
-    return this.#begin(await this.request("GET", "/token", {}, basic))
-  }
+	/** The same for ten minutes, without a cookie.
+	 * @param {string} username @param {string} password */
+	async signInBriefly(username, password) {
+		const bytes = new TextEncoder().encode(`${username}:${password}`)
+		const basic = { authorization: `Basic ${btoa(String.fromCharCode(...bytes))}` }
+		return this.#begin(await this.request("GET", "/token", {}, basic))
+	}
 
-  /** @param {string} code  a one-time password */
-  async secondStep(code) {
-    const bearer = { authorization: `Bearer ${this.#otp}` }
-    this.#begin(await this.request("POST", "/token/otp", { code }, bearer))
-  }
+	/** @param {string} code  a one-time password */
+	async secondStep(code) {
+		const bearer = { authorization: `Bearer ${this.#otp}` }
+		this.#begin(await this.request("POST", "/token/otp", { code }, bearer))
+	}
 
-  /** Get a new token for the refresh cookie; whoever asks while one is on its way gets the same. */
-  refresh() {
-    this.#refreshing ??= this.request("POST", "/token/refresh", {}, { authorization: "" })
-      .then((answer) => void this.#begin(answer))
-      .finally(() => (this.#refreshing = undefined))
-    return this.#refreshing
-  }
+	/** Get a new token for the refresh cookie; whoever asks while one is on its way gets the same. */
+	refresh() {
+		this.#refreshing ??= this.request("POST", "/token/refresh", {}, { authorization: "" })
+			.then((answer) => void this.#begin(answer))
+			.finally(() => (this.#refreshing = undefined))
+		return this.#refreshing
+	}
 
-  /** @param {boolean} [all]  end all of one's sessions, not this one alone */
-  async signOut(all) {
-    await this.request("DELETE", "/token", { all })
-    this.forget()
-  }
+	/** @param {boolean} [all]  end all of one's sessions, not this one alone */
+	async signOut(all) {
+		await this.request("DELETE", "/token", { all })
+		this.forget()
+	}
 
-  /** Drop the token: the session has ended otherwise. */
-  forget() {
-    this.#token = this.#otp = ""
-  }
+	/** Drop the token: the session has ended otherwise. */
+	forget() {
+		this.#token = this.#otp = ""
+	}
 
-  /** @returns {Promise<{msg: string, user: string}>} */
-  helloMe() {
-    return this.request("GET", "/hello-me")
-  }
+	/** @returns {Promise<{msg: string, user: string}>} */
+	helloMe() {
+		return this.request("GET", "/hello-me")
+	}
 
-  // stuff: one's own
+	// stuff: one's own
 
-  /** @param {Range} [range] @returns {Promise<Page<Stuff>>} */
-  stuff({ limit, after } = {}) {
-    return this.request("GET", "/stuff", { limit, after }, { read: page })
-  }
+	/** @param {Range} [range] @returns {Promise<Page<Stuff>>} */
+	stuff({ limit, after } = {}) {
+		return this.request("GET", "/stuff", { limit, after }, { read: page })
+	}
 
-  /** @param {string} stuff @param {number} price @returns {Promise<{msg: string}>} */
-  addStuff(stuff, price) {
-    return this.request("POST", "/stuff", { stuff, price })
-  }
+	/** @param {string} stuff @param {number} price @returns {Promise<{msg: string}>} */
+	addStuff(stuff, price) {
+		return this.request("POST", "/stuff", { stuff, price })
+	}
 
-  /** @param {string} sid @returns {Promise<{stuff: string, owner: string, price: number}>} */
-  getStuff(sid) {
-    return this.request("GET", "/stuff/{sid}", { sid })
-  }
+	/** @param {string} sid @returns {Promise<{stuff: string, owner: string, price: number}>} */
+	getStuff(sid) {
+		return this.request("GET", "/stuff/{sid}", { sid })
+	}
 
-  /** @param {string} sid @param {number} price @returns {Promise<{stuff: string, price: number}>} */
-  changeStuff(sid, price) {
-    return this.request("PATCH", "/stuff/{sid}", { sid, price })
-  }
+	/** @param {string} sid @param {number} price @returns {Promise<{stuff: string, price: number}>} */
+	changeStuff(sid, price) {
+		return this.request("PATCH", "/stuff/{sid}", { sid, price })
+	}
 
-  /** @param {string} sid @returns {Promise<void>} */
-  deleteStuff(sid) {
-    return this.request("DELETE", "/stuff/{sid}", { sid })
-  }
+	/** @param {string} sid */
+	deleteStuff(sid) {
+		return this.request("DELETE", "/stuff/{sid}", { sid })
+	}
 
-  // users: oneself, or as an administrator
+	// users: oneself, or as an administrator
 
-  /** @param {Range} [range] @returns {Promise<Page<Profile>>} */
-  users({ limit, after } = {}) {
-    return this.request("GET", "/user", { limit, after }, { read: page })
-  }
+	/** @param {Range} [range] @returns {Promise<Page<Profile>>} */
+	users({ limit, after } = {}) {
+		return this.request("GET", "/user", { limit, after }, { read: page })
+	}
 
-  /**
-   * @param {string} login
-   * @param {string} password
-   * @param {string} email
-   * @returns {Promise<{msg: string}>}
-   */
-  addUser(login, password, email) {
-    return this.request("POST", "/user", { login, password, email })
-  }
+	/** @param {string} login @param {string} password @param {string} email
+	 * @returns {Promise<{msg: string}>} */
+	addUser(login, password, email) {
+		return this.request("POST", "/user", { login, password, email })
+	}
 
-  /** @param {string} login @returns {Promise<Profile>} */
-  getUser(login) {
-    return this.request("GET", "/user/{login}", { login })
-  }
+	/** @param {string} login @returns {Promise<Profile>} */
+	getUser(login) {
+		return this.request("GET", "/user/{login}", { login })
+	}
 
-  /**
-   * @param {string} login
-   * @param {{email?: string, admin?: boolean, active?: boolean}} changes
-   * @returns {Promise<Profile>}
-   */
-  changeUser(login, changes) {
-    return this.request("PATCH", "/user/{login}", { ...changes, login })
-  }
+	/** @param {string} login @param {{email?: string, admin?: boolean, active?: boolean}} changes
+	 * @returns {Promise<Profile>} */
+	changeUser(login, changes) {
+		return this.request("PATCH", "/user/{login}", { ...changes, login })
+	}
 
-  /** @param {string} login @param {boolean} [withStuff] @returns {Promise<void>} */
-  deleteUser(login, withStuff) {
-    const stuff = withStuff ? "delete" : undefined
-    return this.request("DELETE", "/user/{login}", { login, stuff })
-  }
+	/** @param {string} login @param {boolean} [withStuff] */
+	deleteUser(login, withStuff) {
+		const stuff = withStuff ? "delete" : undefined
+		return this.request("DELETE", "/user/{login}", { login, stuff })
+	}
 
-  /**
-   * Set a password, one's own with the `current` one; all sessions of the user end.
-   *
-   * @param {string} login
-   * @param {string} password
-   * @param {string} [current]
-   * @returns {Promise<void>}
-   */
-  setPassword(login, password, current) {
-    return this.request("PUT", "/user/{login}/password", { login, password, current })
-  }
+	/** Set a password, one's own with the `current` one; all sessions of the user end.
+	 * @param {string} login @param {string} password @param {string} [current] */
+	setPassword(login, password, current) {
+		return this.request("PUT", "/user/{login}/password", { login, password, current })
+	}
 
-  /** @param {string} login @returns {Promise<Session[]>} */
-  sessions(login) {
-    return this.request("GET", "/user/{login}/sessions", { login })
-  }
+	/** @param {string} login @returns {Promise<Session[]>} */
+	sessions(login) {
+		return this.request("GET", "/user/{login}/sessions", { login })
+	}
 
-  /** @param {string} login @param {string} sid @returns {Promise<void>} */
-  endSession(login, sid) {
-    return this.request("DELETE", "/user/{login}/sessions/{sid}", { login, sid })
-  }
+	/** @param {string} login @param {string} sid */
+	endSession(login, sid) {
+		return this.request("DELETE", "/user/{login}/sessions/{sid}", { login, sid })
+	}
 
-  /**
-   * A new secret for one's one-time passwords: as text, as a URI, and that as a picture.
-   *
-   * @param {string} login
-   * @returns {Promise<{secret: string, uri: string, qr: string}>}
-   */
-  newOtp(login) {
-    return this.request("POST", "/user/{login}/otp", { login })
-  }
+	/** A new secret for one's one-time passwords: as text, as a URI, and that as a picture.
+	 * @param {string} login @returns {Promise<{secret: string, uri: string, qr: string}>} */
+	newOtp(login) {
+		return this.request("POST", "/user/{login}/otp", { login })
+	}
 
-  /**
-   * Switch one's one-time passwords on or off, with one of them.
-   *
-   * @param {string} login
-   * @param {string} code
-   * @param {boolean} on
-   * @returns {Promise<void>}
-   */
-  switchOtp(login, code, on) {
-    return this.request("PUT", "/user/{login}/otp", { login, code, on })
-  }
+	/** Switch one's one-time passwords on or off, with one of them.
+	 * @param {string} login @param {string} code @param {boolean} on */
+	switchOtp(login, code, on) {
+		return this.request("PUT", "/user/{login}/otp", { login, code, on })
+	}
 
-  /** Take the one-time passwords of another user away. @param {string} login @returns {Promise<void>} */
-  resetOtp(login) {
-    return this.request("DELETE", "/user/{login}/otp", { login })
-  }
+	/** Take the one-time passwords of another user away. @param {string} login */
+	resetOtp(login) {
+		return this.request("DELETE", "/user/{login}/otp", { login })
+	}
 
-  // everybody
+	// everybody
 
-  /** @returns {Promise<{msg: string, version: string}>} */
-  hello() {
-    return this.request("GET", "/hello")
-  }
+	/** @returns {Promise<{msg: string, version: string}>} */
+	hello() {
+		return this.request("GET", "/hello")
+	}
 
-  /** The description of the API. @returns {Promise<object>} */
-  openapi() {
-    return this.request("GET", "/openapi.json")
-  }
+	/** The description of the API. @returns {Promise<object>} */
+	openapi() {
+		return this.request("GET", "/openapi.json")
+	}
 
-  /**
-   * How many days old somebody is.
-   *
-   * @param {{name: string, born: string}} who  born as 2020-07-29
-   * @returns {Promise<{name: string, days: number}>}
-   */
-  days(who) {
-    return this.request("POST", "/days", { who })
-  }
+	/** How many days old somebody is.
+	 * @param {{name: string, born: string}} who  born as 2020-07-29
+	 * @returns {Promise<{name: string, days: number}>} */
+	days(who) {
+		return this.request("POST", "/days", { who })
+	}
 
-  /** @param {{name: string, born: string}} who @returns {Promise<{name: string, days: number}>} */
-  getDays(who) {
-    return this.request("GET", "/days", { who: JSON.stringify(who) })
-  }
+	/** The same with GET, as the next ones. @param {{name: string, born: string}} who */
+	getDays(who) {
+		return this.request("GET", "/days", { who: JSON.stringify(who) })
+	}
 
-  /**
-   * The primes among integers, which are bigints where they are too large for a number.
-   *
-   * @param {(number | bigint)[]} li
-   * @returns {Promise<(number | bigint)[]>}
-   */
-  primes(li) {
-    return this.request("POST", "/primes", { li: li.map(BigInt) }, { read: integers })
-  }
+	/** The primes among integers, which are bigints where they are too large for a number.
+	 * @param {(number | bigint)[]} li @returns {Promise<(number | bigint)[]>} */
+	primes(li) {
+		return this.request("POST", "/primes", { li: li.map(BigInt) }, { read: integers })
+	}
 
-  /** @param {(number | bigint)[]} li @returns {Promise<(number | bigint)[]>} */
-  getPrimes(li) {
-    return this.request("GET", "/primes", { li: li.map(BigInt) }, { read: integers })
-  }
+	/** @param {(number | bigint)[]} li */
+	getPrimes(li) {
+		return this.request("GET", "/primes", { li: li.map(BigInt) }, { read: integers })
+	}
 
-  /** The length of any JSON. @param {unknown} p @returns {Promise<{len: number | "not available"}>} */
-  len(p) {
-    return this.request("POST", "/len", { p })
-  }
+	/** The length of any JSON. @param {unknown} p @returns {Promise<{len: number | "not available"}>} */
+	len(p) {
+		return this.request("POST", "/len", { p })
+	}
 
-  /** @param {unknown} p @returns {Promise<{len: number | "not available"}>} */
-  getLen(p) {
-    return this.request("GET", "/len", { p: JSON.stringify(p) })
-  }
+	/** @param {unknown} p */
+	getLen(p) {
+		return this.request("GET", "/len", { p: JSON.stringify(p) })
+	}
 
-  /**
-   * Any request, for routes of your own.
-   *
-   * @param {string} method
-   * @param {string} path  `{name}` in it stands for that parameter
-   * @param {Record<string, unknown>} [parameters]  the others go into the query of GET and DELETE,
-   *   or into the body; undefined ones nowhere
-   * @param {{authorization?: string, read?: Read}} [options]  the header, if it is not the token;
-   *   and what becomes of the answer
-   * @returns {Promise<any>}  the answer's JSON, by default
-   */
-  async request(method, path, parameters = {}, { authorization, read = JSON.parse } = {}) {
-    const names = [...path.matchAll(/{(\w+)}/g)].map(([, name]) => name)
-    const url = this.#base + path.replace(/{(\w+)}/g, (_, name) => segment(parameters[name]))
-    const others = Object.entries(parameters).filter(
-      ([name, value]) => value !== undefined && !names.includes(name),
-    )
-    const send = (header) => answer(method, url, others, header, read)
-    if (authorization !== undefined) return send(authorization)
+	/** Any request, for routes of your own; `{name}` in the path stands for that parameter.
+	 * @param {string} method @param {string} path
+	 * @param {Record<string, unknown>} [parameters]  the others: in the query of GET and DELETE,
+	 * else in the body; undefined ones nowhere
+	 * @param {{authorization?: string, read?: Read}} [options]  instead of the token, and of JSON
+	 * @returns {Promise<any>} */
+	async request(method, path, parameters = {}, { authorization, read = JSON.parse } = {}) {
+		const names = [...path.matchAll(/{(\w+)}/g)].map(([, name]) => name)
+		const url = this.#base + path.replace(/{(\w+)}/g, (_, name) => segment(parameters[name]))
+		const others = Object.entries(parameters).filter(
+			([name, value]) => value !== undefined && !names.includes(name),
+		)
+		const send = (header) => answer(method, url, others, header, read)
+		if (authorization !== undefined) return send(authorization)
 
-    const token = this.#token
-    if (!token) return send("")
-    const login = this.login
-    try {
-      return await send(`Bearer ${token}`)
-    } catch (error) {
-      if (error.status !== 401) throw error
-    }
-    if (token === this.#token) await this.refresh() // else another request has
-    // the cookie may be somebody else's by now
-    if (this.login !== login) throw new AcmeError(`${login} is not signed in any more`, 401)
-    return send(`Bearer ${this.#token}`)
-  }
+		const token = this.#token
+		if (!token) return send("")
+		const login = this.login
+		try {
+			return await send(`Bearer ${token}`)
+		} catch (error) {
+			if (error.status !== 401) throw error
+		}
+		if (token === this.#token) await this.refresh() // else another request has
+		// the cookie may be somebody else's by now
+		if (this.login !== login) throw new AcmeError(`${login} is not signed in any more`, 401)
+		return send(`Bearer ${this.#token}`)
+	}
 
-  /** @param {{token?: string, otp?: string}} answer  to a sign-in; returns whether that is done */
-  #begin({ token = "", otp = "" }) {
-    this.#token = token
-    this.#otp = otp
-    return token !== ""
-  }
+	/** @param {{token?: string, otp?: string}} answer  to a sign-in; returns whether that is done */
+	#begin({ token = "", otp = "" }) {
+		this.#token = token
+		this.#otp = otp
+		return token !== ""
+	}
 
-  /** @param {string} name  of something that the token says (RFC 7519) */
-  #claim(name) {
-    if (!this.#token) return ""
-    const claims = this.#token.split(".")[1].replace(/-/g, "+").replace(/_/g, "/")
-    return String(JSON.parse(atob(claims))[name])
-  }
+	/** @param {string} name  of something that the token says (RFC 7519) */
+	#claim(name) {
+		if (!this.#token) return ""
+		const claims = this.#token.split(".")[1].replace(/-/g, "+").replace(/_/g, "/")
+		return String(JSON.parse(atob(claims))[name])
+	}
 }
 
 /** @param {unknown} value  that stands in a path, where these would mean something else */
 function segment(value) {
-  if (["", ".", ".."].includes(String(value))) throw new AcmeError("nothing has such a name", 404)
-  return encodeURIComponent(String(value))
+	if (["", ".", ".."].includes(String(value))) throw new AcmeError("nothing has such a name", 404)
+	return encodeURIComponent(String(value))
 }
 
 /** @type {Read} */
 function page(text, response) {
-  const [, link] = response.headers.get("Link")?.match(/<([^>]*)>; *rel="next"/) ?? []
-  const next = link && new URL(link, "http://localhost").searchParams.get("after")
-  return { items: JSON.parse(text), next: next ?? undefined }
+	const [, link] = response.headers.get("Link")?.match(/<([^>]*)>; *rel="next"/) ?? []
+	const next = link && new URL(link, "http://localhost").searchParams.get("after")
+	return { items: JSON.parse(text), next: next ?? undefined }
 }
 
 /** @type {Read} */
 function integers(text) {
-  const digits = text.match(/-?\d+/g) ?? []
-  return digits.map((n) => (Number.isSafeInteger(Number(n)) ? Number(n) : BigInt(n)))
+	const digits = text.match(/-?\d+/g) ?? []
+	return digits.map((n) => (Number.isSafeInteger(Number(n)) ? Number(n) : BigInt(n)))
 }
 
 /** JSON of a value, whose integers may be in lists of bigints. @param {unknown} value */
 function json(value) {
-  const large = Array.isArray(value) && typeof value[0] === "bigint"
-  return large ? `[${value}]` : JSON.stringify(value)
+	const large = Array.isArray(value) && typeof value[0] === "bigint"
+	return large ? `[${value}]` : JSON.stringify(value)
 }
 
-/**
- * Send a request; AcmeError unless the answer is a success.
- *
- * @param {string} method
- * @param {string} url
- * @param {[name: string, value: unknown][]} parameters
- * @param {string} authorization
- * @param {Read} read
- */
+/** Send a request; AcmeError unless the answer is a success.
+ * @param {string} method @param {string} url @param {[name: string, value: unknown][]} parameters
+ * @param {string} authorization @param {Read} read */
 async function answer(method, url, parameters, authorization, read) {
-  /** @type {Record<string, string>} */
-  const headers = { "X-Requested-With": "fetch" } // so that no browser asks for a password itself
-  if (authorization) headers.Authorization = authorization
-  let body
-  if (method === "GET" || method === "DELETE") {
-    const query = new URLSearchParams()
-    for (const [name, value] of parameters)
-      for (const one of [value].flat()) query.append(name, String(one))
-    if (query.size) url += `?${query}`
-  } else if (parameters.length) {
-    headers["Content-Type"] = "application/json"
-    body = `{${parameters.map(([name, value]) => `${json(name)}:${json(value)}`)}}`
-  }
+	/** @type {Record<string, string>} */
+	const headers = { "X-Requested-With": "fetch" } // so that no browser asks for a password itself
+	if (authorization) headers.Authorization = authorization
+	let body
+	if (method === "GET" || method === "DELETE") {
+		const query = new URLSearchParams()
+		for (const [name, value] of parameters)
+			for (const one of [value].flat()) query.append(name, String(one))
+		if (query.size) url += `?${query}`
+	} else if (parameters.length) {
+		headers["Content-Type"] = "application/json"
+		body = `{${parameters.map(([name, value]) => `${json(name)}:${json(value)}`)}}`
+	}
 
-  let response, text
-  try {
-    response = await fetch(url, { method, headers, body, signal: AbortSignal.timeout(TIMEOUT) })
-    text = await response.text()
-  } catch (error) {
-    const late = error.name === "TimeoutError"
-    throw new NetworkError(late ? "the server takes too long" : "the server cannot be reached")
-  }
-  const retryAfter = Number(response.headers.get("Retry-After")) || undefined
-  try {
-    if (response.ok) return text ? read(text, response) : undefined
-    throw new AcmeError(JSON.parse(text).error, response.status, retryAfter)
-  } catch (error) {
-    if (error instanceof AcmeError) throw error
-    // a proxy's, perhaps
-    throw new AcmeError("the answer was not Acme's", response.status, retryAfter)
-  }
+	let response, text
+	try {
+		response = await fetch(url, { method, headers, body, signal: AbortSignal.timeout(TIMEOUT) })
+		text = await response.text()
+	} catch (error) {
+		const late = error.name === "TimeoutError"
+		throw new NetworkError(late ? "the server takes too long" : "the server cannot be reached", 0)
+	}
+	const retryAfter = Number(response.headers.get("Retry-After")) || undefined
+	try {
+		if (response.ok) return text ? read(text, response) : undefined
+		throw new AcmeError(JSON.parse(text).error, response.status, retryAfter)
+	} catch (error) {
+		if (error instanceof AcmeError) throw error
+		// a proxy's, perhaps
+		throw new AcmeError("the answer was not Acme's", response.status, retryAfter)
+	}
 }

@@ -1,0 +1,172 @@
+/** The page of one's own account: address, password, second factor, sessions. */
+
+import { acme, changed, leave, me, signedIn, signOut } from "./session.js"
+import { codeField, passwordField } from "./signin.js"
+import { attempt, card, confirm, explain, form, h, say } from "./ui.js"
+
+const moment = new Intl.DateTimeFormat(undefined, { dateStyle: "medium", timeStyle: "short" })
+const time = (seconds) => {
+	const date = new Date(seconds * 1000)
+	return h("time", { datetime: date.toISOString() }, moment.format(date))
+}
+
+export function accountPage(signal) {
+	const { login, admin } = me
+	const role = admin ? "You are an administrator." : "You are an ordinary user."
+	const sessions = sessionsPart(login, signal)
+	return [
+		h("p", { class: "lead" }, "Signed in as ", h("strong", {}, login), `. ${role}`),
+		emailPart(login),
+		passwordPart(login, sessions.load),
+		otpPart(login, sessions.load),
+		sessions.element,
+	]
+}
+
+function emailPart(login) {
+	const email = form({
+		fields: [
+			{
+				...{ name: "email", label: "E-mail address", type: "email", value: me.email },
+				autocomplete: "email",
+			},
+		],
+		submit: "Save",
+		doing: "Saving…",
+		action: async (values) => {
+			const profile = await acme.changeUser(login, values)
+			changed(profile)
+			email.querySelector("input").value = profile.email // as the server has normalized it
+			say("The address is saved.")
+		},
+	})
+	return card("E-mail", email)
+}
+
+function passwordPart(login, loadSessions) {
+	const element = form({
+		fields: [
+			// so that password managers know whose it is
+			{ name: "username", label: "Login", value: login, autocomplete: "username", hidden: true },
+			{
+				...{ name: "current", label: "Current password", type: "password" },
+				autocomplete: "current-password",
+			},
+			passwordField("New password"),
+		],
+		submit: "Change the password",
+		doing: "Changing…",
+		errors: {
+			400: ["password"],
+			403: ["current", "This is not the current password"],
+		},
+		action: async ({ current, password }) => {
+			await acme.setPassword(login, password, current)
+			// which has ended all sessions, this one too
+			const done = await acme.signIn(login, password).catch(() => false)
+			if (!done) return leave("The password is changed: sign in with it.")
+			await signedIn()
+			element.reset()
+			say("The password is changed; your other sessions have ended.")
+			loadSessions()
+		},
+	})
+	return card("Password", element)
+}
+
+function otpPart(login, loadSessions) {
+	const place = h("div", { class: "stack" })
+	const part = card("Second factor", place)
+
+	/** A form that takes a code to switch it on or off. */
+	const codeForm = (on, submit, doing, ...more) =>
+		form({
+			fields: [codeField()],
+			...{ submit, doing, more },
+			errors: { 403: ["code", "This code is wrong, or was used before"] },
+			action: async ({ code }) => {
+				await acme.switchOtp(login, code, on)
+				changed({ ...me, otp: on })
+				say(`The second factor is ${on ? "on; your other sessions have ended" : "off"}.`)
+				state()
+				part.querySelector("h2 ~ div button, input").focus()
+				loadSessions()
+			},
+		})
+
+	const state = () => {
+		if (me.otp) {
+			place.replaceChildren(
+				h("p", {}, "It is on: signing in takes a code from your telephone."),
+				codeForm(false, "Switch it off", "Switching off…"),
+			)
+			return
+		}
+		const begin = h("button", {}, "Set it up")
+		begin.onclick = () => attempt(begin, "Setting up…", setUp)
+		place.replaceChildren(
+			h("p", {}, "It is off. With it, your password alone lets nobody in: signing in takes a code ",
+				"from your telephone besides."),
+			h("div", { class: "buttons" }, begin),
+		)
+	}
+
+	const setUp = async () => {
+		const { secret, qr } = await acme.newOtp(login)
+		const cancel = h("button", { type: "button", onclick: state }, "Cancel")
+		place.replaceChildren(
+			h("p", {}, "Scan this with an authenticator application, or type the key into it. Then ",
+				"enter the code that it shows."),
+			h("img", { class: "qr", src: qr, alt: "QR code of the key below", width: "180", height: "180" }),
+			h("p", {}, "Key: ", h("code", { class: "key" }, secret.match(/.{1,4}/g).join(" "))),
+			codeForm(true, "Switch it on", "Switching on…", cancel),
+		)
+		place.querySelector("input").focus()
+	}
+
+	state()
+	return part
+}
+
+function sessionsPart(login, signal) {
+	const list = h("ul", { class: "rows" })
+	const fault = h("p", { class: "fault", role: "alert" })
+	const all = h("button", { class: "danger" }, "Sign out everywhere")
+	all.onclick = async () => {
+		const sure = await confirm("Sign out everywhere?", "All of your sessions end, this one too.", "Sign out")
+		if (sure) await attempt(all, "Signing out…", () => signOut(true))
+	}
+
+	const load = async () => {
+		try {
+			const sessions = await acme.sessions(login)
+			if (signal.aborted) return
+			list.replaceChildren(...sessions.reverse().map(row))
+			fault.textContent = ""
+		} catch (error) {
+			fault.textContent = explain(error)
+		}
+	}
+	const row = ({ id, created, used, from }) => {
+		const own = id === acme.session
+		const end = h("button", { "aria-label": `End the session from ${from}` }, "End")
+		const element = h(
+			"li",
+			{},
+			h("div", {}, h("strong", {}, from), own && h("span", { class: "badge" }, "this one"),
+				h("div", { class: "hint" }, "since ", time(created), ", last used ", time(used))),
+			own ? "" : end,
+		)
+		end.onclick = () =>
+			attempt(end, "Ending…", async () => {
+				await acme.endSession(login, id)
+				element.remove()
+				all.focus()
+				say("The session has ended.")
+			})
+		return element
+	}
+	load()
+	const buttons = h("div", { class: "buttons" }, all)
+	return { element: card("Sessions", list, fault, buttons), load }
+}

@@ -1,0 +1,178 @@
+/** The page of one's own stuff: add, change a price in place, delete. */
+
+import { acme, events } from "./session.js"
+import { confirm, explain, form, h, icon, pager, say, sorted } from "./ui.js"
+
+const PAGE = 50
+const COMMA = (0.5).toLocaleString().includes(",") // where it is the decimal separator
+const format = new Intl.NumberFormat(undefined, {
+	minimumFractionDigits: 2,
+	maximumFractionDigits: 20, // all that there are: a price is not rounded for show
+})
+
+/** A price as one types it, exact. */
+const written = (price) => (COMMA ? String(price).replace(".", ",") : String(price))
+
+function readPrice(text) {
+	const plain = COMMA ? text.trim().replace(",", ".") : text.trim()
+	if (!/^(\d+\.?\d*|\.\d+)(e[-+]?\d+)?$/i.test(plain))
+		throw new Error(`Price must be a number, such as ${written(6.5)}`)
+	return Number(plain)
+}
+
+const priceField = (attributes) => ({
+	...{ name: "price", label: "Price", inputmode: "decimal", autocomplete: "off" },
+	...{ read: readPrice, ...attributes },
+})
+
+export function stuffPage(signal) {
+	const list = h("ul", { class: "rows stuff", "aria-label": "My stuff" })
+	const empty = h(
+		"div",
+		{ class: "empty", hidden: true },
+		h("p", {}, h("strong", {}, "Nothing here yet")),
+		h("p", {}, "Add the first thing above: what it is called, and what it is worth."),
+	)
+	let loaded = false
+	const count = () => (empty.hidden = !loaded || list.children.length > 0)
+	const rows = sorted(list, (name) => makeRow(name))
+
+	/** Show stuff in its place, new or changed. */
+	const put = (name, price) => {
+		const row = rows.put(name)
+		row.setPrice(price)
+		count()
+		return row
+	}
+
+	const drop = (row) => {
+		const near = row.nextSibling ?? row.previousSibling
+		const focused = row.contains(document.activeElement)
+		row.remove()
+		count()
+		if (focused) (near?.querySelector(".bin") ?? add.querySelector("input")).focus()
+	}
+
+	/** A change was refused; or its answer was lost, and what has become of it is to be seen. */
+	const refused = (name, text, error) => {
+		if (error.status === 0) {
+			verify(name)
+			say(`${explain(error)}: whether ${name} has changed will show when it can.`, true)
+		} else say(`${text}: ${explain(error)}`, true)
+	}
+
+	const verify = (name) => {
+		const look = async () => {
+			try {
+				put(name, (await acme.getStuff(name)).price)
+			} catch (error) {
+				if (error.status === 404 && rows.find(name)) drop(rows.find(name))
+			}
+		}
+		events.addEventListener("back", look, { once: true, signal })
+	}
+
+	const makeRow = (name) => {
+		const value = h("button", { class: "quiet value" })
+		const place = h("div", { class: "price" }, value)
+		const bin = h("button", { class: "quiet bin", "aria-label": `Delete ${name}` }, icon("bin"))
+		const row = h("li", {}, h("span", { class: "name" }, name), place, bin)
+		row.setPrice = (price) => {
+			row.price = price
+			value.replaceChildren(format.format(price), icon("pen"))
+			value.setAttribute("aria-label", `${format.format(price)}, the price of ${name}: change it`)
+		}
+
+		const show = (focus) => {
+			row.classList.remove("edited")
+			place.replaceChildren(value)
+			if (focus) value.focus()
+		}
+		const edit = () => {
+			if (row.classList.contains("pending")) return
+			const cancel = h("button", { type: "button", onclick: () => show(true) }, "Cancel")
+			const editor = form({
+				look: "inline",
+				fields: [priceField({ label: `Price of ${name}`, value: written(row.price) })],
+				...{ submit: "Save", doing: "Saving…", more: [cancel] },
+				action: async ({ price }) => {
+					show(true)
+					if (price !== row.price) change(price)
+				},
+			})
+			editor.addEventListener("keydown", ({ key }) => key === "Escape" && show(true))
+			row.classList.add("edited")
+			place.replaceChildren(editor)
+			editor.querySelector("input").select()
+		}
+		value.onclick = edit
+
+		/** Show the new price at once, and the old one again if it is refused. */
+		const change = async (price) => {
+			const old = row.price
+			row.setPrice(price)
+			row.classList.add("pending")
+			try {
+				await acme.changeStuff(name, price)
+				say(`${name} is ${format.format(price)} now.`)
+			} catch (error) {
+				row.setPrice(old)
+				if (error.status === 404) drop(row)
+				refused(name, `The price of ${name} has not changed`, error)
+			} finally {
+				row.classList.remove("pending")
+			}
+		}
+
+		bin.onclick = async () => {
+			const sure = await confirm(`Delete ${name}?`, "This cannot be undone.", "Delete")
+			if (!sure) return
+			drop(row)
+			try {
+				await acme.deleteStuff(name)
+				say(`${name} is deleted.`)
+			} catch (error) {
+				if (error.status === 404) return say(`${name} was gone already.`)
+				put(name, row.price)
+				refused(name, `${name} is still there`, error)
+			}
+		}
+		return row
+	}
+
+	const add = form({
+		look: "card add",
+		fields: [
+			{
+				...{ name: "stuff", label: "Name", maxlength: "100", autocomplete: "off" },
+				read: (text) => text.trim(),
+			},
+			priceField({}),
+		],
+		submit: "Add",
+		doing: "Adding…",
+		errors: { 409: ["stuff", "This name is taken: choose another one"] },
+		action: async ({ stuff, price }) => {
+			try {
+				await acme.addStuff(stuff, price)
+			} catch (error) {
+				if (error.status === 0) verify(stuff)
+				throw error
+			}
+			add.reset()
+			add.querySelector("input").focus()
+			const row = put(stuff, price)
+			row.classList.add("new")
+			row.scrollIntoView({ block: "nearest" })
+			say(`${stuff} is added.`)
+		},
+	})
+
+	const show = (items) => {
+		loaded = true
+		for (const [name, price] of items) put(name, price)
+		count()
+	}
+	const more = pager((after) => acme.stuff({ limit: PAGE, after }), show, events, signal)
+	return [add, empty, list, more]
+}
