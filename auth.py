@@ -173,11 +173,11 @@ def check_password(login: object, password: object) -> acme.Credentials | None:
     """
     if not isinstance(login, str) or not isinstance(password, str):
         raise fsa.ErrorResponse("username and password must be texts", 400)
-    _throttle().check(login)
-    credentials = db.get_credentials(login)
     nobody: str = flask.current_app.config["ACME_NOBODY"]
+    _throttle().check(login)
     with _hashing():
         _throttle().check(login)  # once more: others may have failed while this one waited
+        credentials = db.get_credentials(login)
         right = _verify(password, credentials.password if credentials else nobody)
         if not right or not credentials or not credentials.active:
             failed(login)
