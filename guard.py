@@ -200,6 +200,11 @@ class Request(flask.Request):
                 raise ValueError("it is something else")
         except ValueError as e:
             raise BadRequest(f"the body must be a JSON object in UTF-8: {e}") from None
+        # whether they are looked at or not: a token may come first
+        if not isinstance(value.get("username", ""), str):
+            raise BadRequest("username must be a text")
+        if not isinstance(value.get("password", ""), str):
+            raise BadRequest("password must be a text")
         return value
 
     def make_form_data_parser(self) -> FormDataParser:

@@ -56,6 +56,9 @@ def nested(levels: int) -> str:
         ("GET", "/len", JSON, nested(100_000), 400, "levels"),
         ("GET", "/len", JSON, '{"p":[' + "[0]," * 110_000 + "0]}", 400, "100000 arrays"),
         ("GET", "/hello", JSON, "{", 400, "JSON"),
+        # credentials that are none, beside a token that is good
+        ("POST", "/stuff", JSON, '{"stuff":"a","price":1,"username":null}', 400, "a text"),
+        ("POST", "/stuff", JSON, '{"stuff":"a","price":1,"password":["x"]}', 400, "a text"),
         ("GET", "/hello", "application/vnd.acme+json", "[]", 400, "object"),
         # bodies in forms, and in what is none
         ("POST", "/stuff", FORM, "stuff=%FF&price=1", 400, "UTF-8"),
