@@ -26,6 +26,7 @@ from typing_extensions import TypedDict  # of Python's own, pydantic takes only 
 
 import acme
 import auth
+from acme import Schema
 from guard import MAX_DEPTH, File, Json, send
 
 # --- what a route answers, as its return annotation says: body, status, headers
@@ -171,8 +172,11 @@ ERRORS = {
 }
 HEADERS = {401: ["WWW-Authenticate"], 429: ["Retry-After"], 503: ["Retry-After"]}
 SECURITY = {
-    "token": {"type": "http", "scheme": "bearer", "bearerFormat": "JWT"},
-    "basic": {"type": "http", "scheme": "basic"},
+    "token": {
+        **{"type": "http", "scheme": "bearer", "bearerFormat": "JWT"},
+        "description": "A token, from `GET /token` (its second step has one of its own).",
+    },
+    "basic": {"type": "http", "scheme": "basic", "description": "Login and password."},
 }
 
 
@@ -218,7 +222,8 @@ class Document:
             "components": {
                 "schemas": self.schemas,
                 "responses": self.errors,
-                "securitySchemes": dict(sorted(self.security.items(), key=_is_usual, reverse=True)),
+                # the usual ones last, where Swagger UI's dialog begins
+                "securitySchemes": dict(sorted(self.security.items(), key=_is_usual)),
             },
         }
 
@@ -245,7 +250,9 @@ class Document:
     def requirements(self, route: Route) -> list[dict[str, list[str]]]:
         """Any one of these; `param` has no place in OpenAPI but among the parameters."""
         if route.cookie:
-            self.security[route.cookie] = {"type": "apiKey", "in": "cookie", "name": route.cookie}
+            words = "A cookie, which browsers keep and send by themselves."
+            place = {"type": "apiKey", "in": "cookie", "name": route.cookie}
+            self.security[route.cookie] = place | {"description": words}
             return [{route.cookie: []}]
         names = []
         for scheme in route.schemes:
@@ -322,11 +329,12 @@ class Document:
         if "param" in route.schemes:
             for key, value in {"FSA_PARAM_USER": "acme", "FSA_PARAM_PASS": "Some-Pass-1"}.items():
                 words = "for who signs in without a header"
-                who = {"type": "string", "description": words, "examples": [value]}
+                who: Schema = {"type": "string", "description": words}
+                if route.schemes == ["param"]:
+                    who |= {"examples": [value]}
+                    required.append(self.config[key])
                 in_json.setdefault(self.config[key], who)
                 in_form.setdefault(self.config[key], who)
-                if route.schemes == ["param"]:
-                    required.append(self.config[key])
         example = {k: self.example(v) for k, v in in_json.items() if k in required or k in hints}
         takes = inspect.signature(route.function).parameters.values()
         others = any(hint.kind is hint.VAR_KEYWORD for hint in takes)
