@@ -247,7 +247,7 @@ export class Acme {
 	 * else in the body; undefined ones nowhere
 	 * @param {{authorization?: string, read?: Read}} [options]  instead of the token, and of JSON
 	 * @returns {Promise<any>} */
-	async request(method, path, parameters = {}, { authorization, read = JSON.parse } = {}) {
+	async request(method, path, parameters = {}, { authorization, read = json } = {}) {
 		const names = [...path.matchAll(/{(\w+)}/g)].map(([, name]) => name)
 		const url = this.#base + path.replace(/{(\w+)}/g, (_, name) => segment(parameters[name]))
 		const others = Object.entries(parameters).filter(
@@ -270,14 +270,13 @@ export class Acme {
 		return send(`Bearer ${this.#token}`)
 	}
 
-	/** @param {{token?: string, otp?: string}} answer  to a sign-in; returns whether that is done */
+	// whether the sign-in is done
 	#begin({ token = "", otp = "" }) {
 		this.#token = token
 		this.#otp = otp
 		return token !== ""
 	}
 
-	/** @param {string} name  of something that the token says (RFC 7519) */
 	#claim(name) {
 		if (!this.#token) return ""
 		const claims = this.#token.split(".")[1].replace(/-/g, "+").replace(/_/g, "/")
@@ -285,11 +284,14 @@ export class Acme {
 	}
 }
 
-/** @param {unknown} value  that stands in a path, where these would mean something else */
+// in a path these would mean something else
 function segment(value) {
 	if (["", ".", ".."].includes(String(value))) throw new AcmeError("nothing has such a name", 404)
 	return encodeURIComponent(String(value))
 }
+
+/** @type {Read} */
+const json = (text) => JSON.parse(text)
 
 /** @type {Read} */
 function page(text, response) {
@@ -304,8 +306,8 @@ function integers(text) {
 	return digits.map((n) => (Number.isSafeInteger(Number(n)) ? Number(n) : BigInt(n)))
 }
 
-/** JSON of a value, whose integers may be in lists of bigints. @param {unknown} value */
-function json(value) {
+// JSON.stringify knows no bigints
+function toJson(value) {
 	const large = Array.isArray(value) && typeof value[0] === "bigint"
 	return large ? `[${value}]` : JSON.stringify(value)
 }
@@ -325,7 +327,7 @@ async function answer(method, url, parameters, authorization, read) {
 		if (query.size) url += `?${query}`
 	} else if (parameters.length) {
 		headers["Content-Type"] = "application/json"
-		body = `{${parameters.map(([name, value]) => `${json(name)}:${json(value)}`)}}`
+		body = `{${parameters.map(([name, value]) => `${toJson(name)}:${toJson(value)}`)}}`
 	}
 
 	let response, text

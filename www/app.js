@@ -25,7 +25,7 @@ let parked = null // a page whose session has ended, for when its user comes bac
 function show() {
 	const name = location.hash.slice(1) || (me ? "stuff" : "signin")
 	if (me && name === "signin") return location.replace("#stuff")
-	const asked = PAGES[name]
+	const asked = Object.hasOwn(PAGES, name) && PAGES[name]
 	const page = !asked
 		? { title: "No such page", make: nowhere }
 		: asked.may()
@@ -45,6 +45,7 @@ function show() {
 		node.append(...page.make(end.signal))
 	}
 	if (!parked || parked !== old) old.end.abort()
+	document.querySelectorAll("dialog").forEach((box) => box.close())
 	document.title = `${page.title} – Acme`
 	frame(name)
 	main.replaceChildren(shown.node)
@@ -55,7 +56,6 @@ function show() {
 	else shown.node.querySelector("[data-first]")?.focus()
 }
 
-/** What is around the page. */
 function frame(name) {
 	const links = Object.entries(PAGES).filter(([, { may }]) => may())
 	const nav = links.map(([hash, { title }]) =>
@@ -78,6 +78,8 @@ const notYours = () => [h("p", {}, "This page is for administrators.")]
 addEventListener("hashchange", show)
 
 events.addEventListener("user", () => {
+	say("") // whatever was said to another
+	say("", true)
 	const before = shown.login
 	if (!me && before && reason && shown.page !== PAGES.try) {
 		parked = Object.assign(shown, { top: scrollY })

@@ -2,10 +2,7 @@
 
 import { Acme } from "./acme.js"
 
-/**
- * `user`: another user is signed in, or nobody any more; `lost`: the server does not answer, with
- * the error; `back`: it does again.
- */
+/** `user`: another one is signed in, or nobody; `lost`: no answer, with the error; `back`: again. */
 export const events = new EventTarget()
 
 export let me = null
@@ -18,6 +15,7 @@ const LONGEST = 15_000
 const tabs = new BroadcastChannel("acme")
 let lost = false
 let wake = () => {}
+let turn = 0
 
 class Client extends Acme {
 	/** As Acme's, and notices what concerns all pages. */
@@ -47,7 +45,10 @@ export async function restore() {
 	} catch (error) {
 		if (error.status === 401) become(null)
 		else if (error.status === undefined) throw error
-		else events.addEventListener("back", restore, { once: true })
+		else {
+			events.addEventListener("back", restore, { once: true })
+			lose(error) // whatever it is, there is nothing to show without
+		}
 	}
 }
 
@@ -112,7 +113,7 @@ function lose(error) {
 	if (lost) return
 	lost = true
 	events.dispatchEvent(new CustomEvent("lost", { detail: error }))
-	retry()
+	retry(error.retryAfter * 1000 || FIRST)
 }
 
 function found() {
@@ -122,19 +123,17 @@ function found() {
 	events.dispatchEvent(new Event("back"))
 }
 
-async function retry() {
-	for (let pause = FIRST; lost; pause = Math.min(2 * pause, LONGEST)) {
-		await new Promise((resolve) => {
-			wake = () => resolve(undefined)
-			setTimeout(wake, pause)
-		})
+async function retry(pause) {
+	const mine = ++turn // one at a time
+	for (; lost && mine === turn; pause = Math.min(2 * pause, LONGEST)) {
+		await new Promise((resolve) => setTimeout((wake = resolve), pause))
 		// who is signed in is asked for in the database, which may be what is away
 		if (lost) await (acme.login ? acme.helloMe() : acme.hello()).catch(() => {})
 	}
 }
 
-/** Do not wait for the next attempt. */
 export const retryNow = () => wake()
 
 addEventListener("online", retryNow)
+addEventListener("pageshow", ({ persisted }) => persisted && restore())
 addEventListener("offline", () => acme.hello().catch(() => {}))

@@ -17,7 +17,6 @@ const ICONS = {
 	pen: "M4 20l1-5L16 4l4 4L9 19zM13 7l4 4",
 }
 
-/** A picture for a button that has a label. */
 export function icon(name) {
 	const make = (tag, attributes) => {
 		const element = document.createElementNS("http://www.w3.org/2000/svg", tag)
@@ -42,7 +41,8 @@ export function card(title, ...children) {
 export function say(text, bad = false) {
 	const close = h("button", { class: "quiet", onclick: () => message.remove() }, "Dismiss")
 	const message = h("p", { class: bad ? "bad" : "good" }, h("span", {}, text), bad && close)
-	document.querySelector(`#messages [role=${bad ? "alert" : "status"}]`).replaceChildren(message)
+	const region = document.querySelector(`#messages [role=${bad ? "alert" : "status"}]`)
+	region.replaceChildren(...(text ? [message] : []))
 	if (!bad) setTimeout(() => message.remove(), 6000)
 }
 
@@ -65,10 +65,11 @@ export async function during(button, doing, action) {
 	button.style.minWidth = `${button.offsetWidth}px`
 	button.disabled = true
 	button.textContent = doing
+	let wait
 	try {
 		return await action()
 	} catch (error) {
-		if (error.retryAfter) var wait = error.retryAfter
+		wait = error.retryAfter
 		throw error
 	} finally {
 		if (wait) countdown(button, wait, rest)
@@ -89,14 +90,12 @@ function countdown(button, seconds, then) {
 	tick()
 }
 
-/** As `during`, with a message if it goes wrong; returns whether it did not. */
+/** As `during`, with a message if it goes wrong. */
 export async function attempt(button, doing, action) {
 	try {
 		await during(button, doing, action)
-		return true
 	} catch (error) {
 		if (error.status !== 401) say(explain(error), true) // the page to sign in says it
-		return false
 	}
 }
 

@@ -32,8 +32,8 @@ export function usersPage(signal) {
 			try {
 				const profile = await acme.changeUser(login, what)
 				row.show(profile)
-				say(done)
 				if (login === me?.login) changed(profile)
+				say(done)
 			} catch (error) {
 				row.show(old)
 				say(`${login} has not changed: ${explain(error)}`, true)
@@ -55,7 +55,7 @@ export function usersPage(signal) {
 			const role = admin
 				? turn("Demote", { admin: false }, "is an ordinary user")
 				: turn("Promote", { admin: true }, "is an administrator")
-			if (login === me?.login) return actions.replaceChildren(role) // the rest is for others
+			if (login === me?.login) return actions.replaceChildren(role)
 			actions.replaceChildren(
 				active
 					? turn("Disable", { active: false }, "is disabled")
