@@ -4,6 +4,8 @@ Makes the secrets on its first start, refuses what would not be safe, says in on
 the server, and runs until Ctrl-C or SIGTERM.
 """
 
+import contextlib
+import ctypes
 import gc
 import ipaddress
 import os
@@ -115,6 +117,12 @@ def place(url: str) -> str:
     return f"PostgreSQL, {parts.hostname or 'here'}{parts.path}"
 
 
+def share_heap() -> None:
+    """Let all threads use one heap: in one of its own each keeps the 19 MiB of its last hash."""
+    with contextlib.suppress(AttributeError, OSError):  # glibc has it, others need it not
+        ctypes.CDLL(None).mallopt(-8, 1)  # M_ARENA_MAX
+
+
 def main() -> None:
     """Serve until told to stop."""
     given = "ACME_PASS" in os.environ
@@ -134,6 +142,7 @@ def main() -> None:
     if memory and workers > 1:
         sys.exit("acme: WORKERS must be 1 in memory, or each would have data of its own")
     upgrade(url)
+    share_heap()
 
     import app  # exits with a word on why if the configuration is wrong
 

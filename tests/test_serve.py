@@ -1,8 +1,10 @@
 """Starting and stopping: the configuration, `make run`, its secrets, its refusals."""
 
+import concurrent.futures
 import contextlib
 import json
 import os
+import platform
 import shutil
 import signal
 import socket
@@ -13,10 +15,11 @@ import sys
 import urllib.request
 
 import dotenv
+import psutil
 import pytest
 
 import test as tutorial
-from tests.conftest import ROOT, free_port, make_certificate, run, serving, wait_for
+from tests.conftest import ROOT, free_port, granian, make_certificate, run, serving, wait_for
 
 FLASK = (sys.executable, "-m", "flask", "--app", "./app.py", "run")
 SERVE = (sys.executable, "serve.py")
@@ -242,3 +245,27 @@ def test_tls(place):
             "user": "acme",
         }
         assert f"https://127.0.0.1:{port}" in said
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="glibc's malloc is what needs it")
+def test_hashes_leave_no_memory():
+    """A worker whose threads have hashed passwords keeps the memory of one hash, not of each."""
+    with granian(ACME_DATABASE="memory:", WORKERS="1") as url:
+        body = json.dumps({"username": "acme", "password": os.environ["ACME_PASS"]}).encode()
+        request = urllib.request.Request(
+            f"{url}/token", body, {"Content-Type": "application/json"}, method="POST"
+        )
+
+        def sign_in(_):
+            with urllib.request.urlopen(request) as answer:
+                return answer.status
+
+        with concurrent.futures.ThreadPoolExecutor(4) as pool:
+            assert set(pool.map(sign_in, range(64))) == {201}
+        port = int(url.rpartition(":")[2])
+        sizes = [
+            process.memory_info().rss
+            for process in psutil.Process().children(recursive=True)
+            if any(c.laddr.port == port for c in process.net_connections() if c.status == "LISTEN")
+        ]
+    assert 0 < max(sizes) < 130 * 2**20
