@@ -381,8 +381,12 @@ def test_paging(page, site):
     page.get_by_label("Price", exact=True).fill("5")
     page.keyboard.press("Enter")
     says(page, "is added")
-    page.keyboard.press("End")
-    until(lambda: page.mouse.wheel(0, 5000) or page.locator(".name").count() == 121)
+
+    def all_there():
+        page.evaluate("scrollTo(0, document.body.scrollHeight)")
+        return page.locator(".name").count() == 121
+
+    until(all_there)
     expect(page.get_by_role("button", name="Show more")).to_be_hidden()
     assert page.locator(".name").all_inner_texts() == sorted([*names, f"{prefix}-090x"])
     assert len(asked) == 3
