@@ -20,6 +20,7 @@ from pydantic.dataclasses import dataclass
 from typing_extensions import TypedDict
 
 import account
+import answers
 import auth
 import cli
 import database
@@ -36,6 +37,7 @@ app = fsa.Flask("acme", static_folder=None)
 
 try:
     app.config.from_pyfile(os.environ.get("ACME_CONFIG", "acme.conf"))
+    answers.init_app(app)
     guard.init_app(app)
     throttle.init_app(app)
     auth.init_app(app)

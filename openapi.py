@@ -27,7 +27,8 @@ from typing_extensions import TypedDict  # of Python's own, pydantic takes only 
 import acme
 import auth
 from acme import Schema
-from guard import MAX_DEPTH, File, Json, send
+from answers import File, send
+from guard import MAX_DEPTH, Json
 
 # --- what a route answers, as its return annotation says: body, status, headers
 

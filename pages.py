@@ -5,7 +5,7 @@ from pathlib import Path
 import flask
 import FlaskSimpleAuth as fsa
 
-from guard import File, send
+from answers import File, send
 
 WWW = Path(__file__).with_name("www")
 

@@ -61,7 +61,7 @@ SERVE = (sys.executable, "serve.py")
         (SERVE, {"HOST": "::"}, ["HOST=::", "TLS"]),
         (SERVE, {"HOST": "localhost.example"}, ["HOST=localhost.example", "IP address"]),
         (FLASK, {"ACME_CONFIG": "README.md"}, ["README.md", "line"]),
-        (FLASK, {"ACME_CONFIG": os.devnull}, ["lacks 'FSA_MODE'"]),
+        (FLASK, {"ACME_CONFIG": os.devnull}, ["lacks 'ACME_ORIGINS'"]),
         (SERVE, {"WORKERS": "0"}, ["WORKERS=0"]),
         (SERVE, {"WORKERS": "2"}, ["WORKERS", "memory"]),
         (SERVE, {"CERT": "nowhere.pem"}, ["CERT", "KEY"]),
