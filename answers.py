@@ -24,6 +24,7 @@ from werkzeug.exceptions import (
 
 import slow
 
+ASCII = re.compile(r"[!-~]*")  # of which addresses are made
 MAX_MESSAGE = 500  # characters of an error
 MAX_DRAINED = 2**23  # bytes read of a body that is too large
 HEADERS = {
@@ -61,9 +62,10 @@ class Response(flask.Response):
         return body
 
     def get_wsgi_headers(self, environ: dict[str, Any]) -> Headers:
-        """The headers; Werkzeug would copy them to add what is there."""
-        names = {name.lower() for name, _ in self.headers}
-        if self.status_code == 200 and "content-length" in names and "location" not in names:
+        """The headers; Werkzeug would copy them to add a length, or to quote an address."""
+        values = {name.lower(): value for name, value in self.headers}
+        is_quoted = ASCII.fullmatch(values.get("location", "")) and "content-location" not in values
+        if self.status_code in (200, 201) and "content-length" in values and is_quoted:
             return self.headers
         return super().get_wsgi_headers(environ)
 
