@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN = .venv/bin
 
-.PHONY: help run test install lint types check docs screenshots bench clean
+.PHONY: help run test install lint types check docs screenshots bench flood clean
 .PHONY: db-upgrade backup restore export import
 
 help:  ## this list
