@@ -378,6 +378,29 @@ def test_damaged(sqlite):
     assert_503(target.send("GET", "/stuff", who="acme"))
 
 
+@pytest.mark.parametrize(
+    "change",
+    ["ALTER TABLE stuff ALTER COLUMN name TYPE varchar(200)", "DEALLOCATE ALL"],
+    ids=["a migration", "a pooler"],
+)
+def test_prepared_queries_get_stale(new_database, change):
+    """A query that was prepared for what is no more is prepared anew, without a word."""
+    with contextlib.closing(open_store(new_database("postgresql"))) as db:
+        db.upgrade()
+        db.add_user("susie", "hash", "susie@acme.org", False)
+        db.add_stuff("pinte", "susie", 6.5)
+        for _ in range(2):
+            assert db.get_user_stuff("susie", 10) == [("pinte", 6.5)]
+            with db._connection() as connection:
+                connection.execute(change)
+        db.change_user("susie", email="new@acme.org")
+        with db._connection() as connection:
+            connection.execute("ALTER TABLE users ALTER COLUMN email TYPE varchar(300)")
+        with contextlib.suppress(fsa.ErrorResponse):  # in a transaction: 503, as of a restart
+            db.change_user("susie", email="newer@acme.org")
+        assert db.change_user("susie", email="newest@acme.org").email == "newest@acme.org"
+
+
 def test_postgresql_restarts(postgresql, new_database):
     """Stopped under load: 503 while it is away, and at once back when it is; no change is lost."""
     with granian(ACME_DATABASE=new_database("postgresql"), WORKERS="2") as url:

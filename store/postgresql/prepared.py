@@ -12,6 +12,12 @@ from psycopg.adapt import PyFormat, Transformer
 from psycopg.errors import error_from_result
 
 WELL = (pq.ExecStatus.TUPLES_OK, pq.ExecStatus.COMMAND_OK)
+# what PostgreSQL says of a query that was prepared for what is no more
+STALE = (
+    psycopg.errors.FeatureNotSupported,
+    psycopg.errors.InvalidSqlStatementName,
+    psycopg.errors.DuplicatePreparedStatement,
+)
 AT_ONCE = (SQLOperationType.SCRIPT, SQLOperationType.INSERT_UPDATE_DELETE_MANY)
 
 
@@ -59,10 +65,14 @@ class PreparedAdapter(PyFormatAdapter):
             [values[name] for name in names], [PyFormat.TEXT] * len(names)
         )
         try:
-            if query not in connection.prepared:
-                _check(connection, connection.pgconn.prepare(query.encode(), sql.encode()))
-                connection.prepared.add(query)
-            return _check(connection, connection.pgconn.exec_prepared(query.encode(), parameters))
+            try:
+                return _run(connection, query, sql, parameters)
+            except STALE as e:  # a migration has changed a type, or a pooler has forgotten
+                if connection.info.transaction_status != pq.TransactionStatus.IDLE:
+                    raise psycopg.OperationalError(str(e)) from e  # as if the connection were lost
+                connection.pgconn.exec_(b"DEALLOCATE ALL")
+                connection.prepared.clear()
+                return _run(connection, query, sql, parameters)
         except MemoryError:  # libpq gives nothing at all, as on a connection that is broken
             raise psycopg.OperationalError(_complaint(connection)) from None
 
@@ -94,6 +104,14 @@ class PreparedAdapter(PyFormatAdapter):
     def insert_update_delete(self, conn: Any, query_name: str, sql: str, parameters: Any) -> int:
         """How many rows were changed."""
         return self._ask(conn, query_name, sql, parameters).command_tuples or 0
+
+
+def _run(connection: Connection, query: str, sql: str, parameters: Any) -> pq.abc.PGresult:
+    """The result of a query, which is prepared if it is not."""
+    if query not in connection.prepared:
+        _check(connection, connection.pgconn.prepare(query.encode(), sql.encode()))
+        connection.prepared.add(query)
+    return _check(connection, connection.pgconn.exec_prepared(query.encode(), parameters))
 
 
 def _check(connection: Connection, result: pq.abc.PGresult) -> pq.abc.PGresult:
