@@ -85,7 +85,8 @@ def send(nginx, method, path, value=None, address="127.0.0.1", **headers):
     connection = http.client.HTTPSConnection(
         "127.0.0.1", port, timeout=20, source_address=(address, 0), context=context
     )
-    headers = {name.replace("_", "-"): text for name, text in headers.items()}
+    dashed = {name.replace("_", "-"): text for name, text in headers.items()}
+    headers |= dashed  # WSGI would take the one for the other: nginx drops the underscores
     body = json.dumps(value) if value is not None else None
     with contextlib.closing(connection):
         connection.request(method, path, body, {"Content-Type": "application/json"} | headers)
