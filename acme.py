@@ -458,7 +458,7 @@ no_stuff = _error(404, "no such stuff")
 not_owner = _error(403, "stuff belongs to somebody else")
 
 
-last_admin = _error(409, "there must be an active administrator besides")
+last_admin = _error(409, "this is the last active administrator")
 owns_stuff = _error(409, "the user owns stuff: pass it with stuff=delete, or remove it before")
 password_changed = _error(403, "the password has been changed meanwhile")
 otp_is_on = _error(409, "one-time passwords are on already")

@@ -352,6 +352,11 @@ def test_locale(new_context, site):
     field.press("Enter")
     says(page, f"{name} is 0,10 now")
     assert site.send("GET", f"/stuff/{name}", who=login).json["price"] == 0.1
+    price.click()
+    field.fill("1.000")  # a thousand to some, one to others
+    field.press("Enter")
+    expect(page.locator(".edited")).to_contain_text("Write 1000")
+    assert site.send("GET", f"/stuff/{name}", who=login).json["price"] == 0.1
 
 
 def test_text_is_text(page, site):

@@ -75,7 +75,10 @@ const nowhere = () => [
 ]
 const notYours = () => [h("p", {}, "This page is for administrators.")]
 
-addEventListener("hashchange", show)
+addEventListener("hashchange", () => {
+	say("")
+	show()
+})
 
 events.addEventListener("user", () => {
 	say("") // whatever was said to another

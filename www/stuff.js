@@ -14,6 +14,7 @@ const format = new Intl.NumberFormat(undefined, {
 const written = (price) => (COMMA ? String(price).replace(".", ",") : String(price))
 
 function readPrice(text) {
+	if (COMMA && /^\d{1,3}(\.\d{3})+$/.test(text.trim())) throw new Error("Write 1000, or 1,000 for one")
 	const plain = COMMA ? text.trim().replace(",", ".") : text.trim()
 	if (!/^(\d+\.?\d*|\.\d+)(e[-+]?\d+)?$/i.test(plain))
 		throw new Error(`Price must be a number, such as ${written(6.5)}`)
@@ -66,7 +67,9 @@ export function stuffPage(signal) {
 			try {
 				put(name, (await acme.getStuff(name)).price)
 			} catch (error) {
-				if (error.status === 404 && rows.find(name)) drop(rows.find(name))
+				if (error.status !== 404) return
+				if (rows.find(name)) drop(rows.find(name))
+				else say(`${name} was not added.`, true)
 			}
 		}
 		events.addEventListener("back", look, { once: true, signal })
@@ -144,7 +147,7 @@ export function stuffPage(signal) {
 		look: "card add",
 		fields: [
 			{
-				...{ name: "stuff", label: "Name", maxlength: "100", autocomplete: "off" },
+				...{ name: "stuff", label: "Name", autocomplete: "off" },
 				read: (text) => text.trim(),
 			},
 			priceField({}),
