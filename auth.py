@@ -5,6 +5,7 @@ right, and raises 401 where they are wrong, the same for whatever is wrong with 
 good as the session in the store that it names.
 """
 
+import concurrent.futures
 import contextlib
 import dataclasses
 import functools
@@ -13,6 +14,7 @@ import hashlib
 import hmac
 import json
 import logging
+import os
 import re
 import secrets
 import sys
@@ -48,6 +50,7 @@ HASHES = 1  # how many passwords are hashed at the same time, in a process
 WAITING = 4  # how many more may wait for that: far fewer than there are threads
 _ROOM = threading.BoundedSemaphore(HASHES + WAITING)
 _DESKS = threading.BoundedSemaphore(HASHES)
+NICE = 10  # so much later than all others comes a thread that hashes (POSIX nice)
 _CODES = threading.Lock()  # one code is checked at a time: guesses at once count as others do
 
 Hook = Callable[[fsa.Flask, flask.Request], str | None]
@@ -134,10 +137,21 @@ def _hashing() -> Iterator[None]:
         _ROOM.release()
 
 
+@functools.cache
+def _hasher() -> concurrent.futures.ThreadPoolExecutor:
+    """The threads of this process that hash, as many as desks: whoever has a token goes first."""
+
+    def give_way() -> None:
+        if sys.platform == "linux":  # where it is a thread's own, not the process's
+            os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), NICE)
+
+    return concurrent.futures.ThreadPoolExecutor(HASHES, "hasher", give_way)
+
+
 def is_password(password: str, reference: str) -> bool:
     """Whether a password is the one of a hash, argon2 or (from elsewhere) bcrypt."""
     with _hashing():
-        return _verify(password, reference)
+        return _hasher().submit(_verify, password, reference).result()
 
 
 def _verify(password: str, reference: str) -> bool:
@@ -154,7 +168,7 @@ def hash_password(password: str, check: bool = True) -> str:
     app = flask.current_app
     assert isinstance(app, fsa.Flask)
     with _hashing():
-        return str(app.hash_password(password, check))
+        return str(_hasher().submit(app.hash_password, password, check).result())
 
 
 def _renewed(login: str, password: str, reference: str) -> str:
@@ -178,7 +192,8 @@ def check_password(login: object, password: object) -> acme.Credentials | None:
     with _hashing():
         _throttle().check(login)  # once more: others may have failed while this one waited
         credentials = db.get_credentials(login)
-        right = _verify(password, credentials.password if credentials else nobody)
+        reference = credentials.password if credentials else nobody
+        right = _hasher().submit(_verify, password, reference).result()
         if not right or not credentials or not credentials.active:
             failed(login)
             return None
