@@ -143,7 +143,8 @@ def _hasher() -> concurrent.futures.ThreadPoolExecutor:
 
     def give_way() -> None:
         if sys.platform == "linux":  # where it is a thread's own, not the process's
-            os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), NICE)
+            with contextlib.suppress(OSError):  # a sandbox may forbid it
+                os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), NICE)
 
     return concurrent.futures.ThreadPoolExecutor(HASHES, "hasher", give_way)
 
