@@ -125,14 +125,17 @@ def failed(login: str, everywhere: bool = False) -> None:
 
 
 @contextlib.contextmanager
-def _hashing() -> Iterator[None]:
-    """A place to hash: the few who wait for one leave most threads to who has a token, else 503."""
+def _hashing() -> Iterator[Callable[..., Any]]:
+    """A place to hash: the few who wait for one leave most threads to who has a token, else 503.
+
+    Yields what calls a function with its arguments in a thread that gives way to all others.
+    """
     if not _ROOM.acquire(blocking=False):
         message = "too many sign-ins at the same time: try again"
         raise fsa.ErrorResponse(message, 503, {"Retry-After": "1"})
     try:
         with _DESKS:
-            yield
+            yield lambda function, *args: _hasher().submit(function, *args).result()
     finally:
         _ROOM.release()
 
@@ -151,8 +154,8 @@ def _hasher() -> concurrent.futures.ThreadPoolExecutor:
 
 def is_password(password: str, reference: str) -> bool:
     """Whether a password is the one of a hash, argon2 or (from elsewhere) bcrypt."""
-    with _hashing():
-        return _hasher().submit(_verify, password, reference).result()
+    with _hashing() as call:
+        return bool(call(_verify, password, reference))
 
 
 def _verify(password: str, reference: str) -> bool:
@@ -168,8 +171,8 @@ def hash_password(password: str, check: bool = True) -> str:
     """The hash of a password; 400 if it is weak, unless it need not be checked."""
     app = flask.current_app
     assert isinstance(app, fsa.Flask)
-    with _hashing():
-        return str(_hasher().submit(app.hash_password, password, check).result())
+    with _hashing() as call:
+        return str(call(app.hash_password, password, check))
 
 
 def _renewed(login: str, password: str, reference: str) -> str:
@@ -190,11 +193,11 @@ def check_password(login: object, password: object) -> acme.Credentials | None:
         raise fsa.ErrorResponse("username and password must be texts", 400)
     nobody: str = flask.current_app.config["ACME_NOBODY"]
     _throttle().check(login)
-    with _hashing():
+    with _hashing() as call:
         _throttle().check(login)  # once more: others may have failed while this one waited
         credentials = db.get_credentials(login)
         reference = credentials.password if credentials else nobody
-        right = _hasher().submit(_verify, password, reference).result()
+        right = call(_verify, password, reference)
         if not right or not credentials or not credentials.active:
             failed(login)
             return None
