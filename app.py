@@ -27,11 +27,11 @@ import database
 import guard
 import openapi
 import pages
-import throttle
 from account import FirstStep, Token
 from acme import MAX_PAGE, Email, Limit, Login, Name, NewPassword, Numbers, Price, Someone
 from guard import Json
 from openapi import Accepted, Answer, Conflict, Created, Done, Message, Ok, Page, jsonify
+from security import rate_limit
 
 app = fsa.Flask("acme", static_folder=None)
 
@@ -39,7 +39,7 @@ try:
     app.config.from_pyfile(os.environ.get("ACME_CONFIG", "acme.conf"))
     answers.init_app(app)
     guard.init_app(app)
-    throttle.init_app(app)
+    rate_limit.init_app(app)
     auth.init_app(app)
     openapi.init_app(app)
     account.init_app(app)

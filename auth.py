@@ -34,7 +34,7 @@ import acme
 
 # the database is needed!
 from database import db
-from throttle import Throttle
+from security.rate_limit import Throttle
 
 log = logging.getLogger("acme")
 audit_log = logging.getLogger("acme.audit")

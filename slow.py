@@ -20,7 +20,7 @@ from typing import NamedTuple
 import flask
 from werkzeug.exceptions import ServiceUnavailable
 
-import throttle
+from security import rate_limit
 
 log = logging.getLogger("acme")
 
@@ -48,7 +48,7 @@ _cut: dict[str, float] = {}  # clients that were cut off, and when
 @contextlib.contextmanager
 def reading(request: flask.Request) -> Iterator[None]:
     """A place to wait for a body; 503 if there is none."""
-    client = throttle.network(request.remote_addr)
+    client = rate_limit.network(request.remote_addr)
     if len(_readers) >= READERS or client in _cut:
         _find_place(client)
     _watch()

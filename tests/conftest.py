@@ -38,13 +38,13 @@ from playwright.sync_api import Playwright
 
 import database
 import test as tutorial
-import throttle
+from security import rate_limit
 
 # so that only those are throttled who want to be
 os.environ["ACME_LOGIN_LIMIT"] = tutorial.app.config["ACME_LOGIN_LIMIT"] = (
     "9999/second, 9999/second"
 )
-throttle.init_app(tutorial.app)
+rate_limit.init_app(tutorial.app)
 
 ROOT = Path(__file__).parent.parent
 STORES = ["memory", "sqlite", "postgresql"]

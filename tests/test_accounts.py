@@ -14,8 +14,8 @@ import pyotp
 import pytest
 
 import auth
-import throttle
 from database import db
+from security import rate_limit
 from test import ACME_BASIC, app, basic_auth
 from tests.conftest import PASSWORD, STORES, Target, configured, granian, new_name, run, until
 
@@ -593,7 +593,7 @@ def test_code_used_at_once(phone):
 def strict(target, monkeypatch):
     """Three failures for a login, five for an address."""
     monkeypatch.setitem(
-        app.extensions, "throttle", throttle.Throttle("3/minute, 5/minute", "memory://")
+        app.extensions, "throttle", rate_limit.Throttle("3/minute, 5/minute", "memory://")
     )
 
 

@@ -11,13 +11,13 @@ import FlaskSimpleAuth as fsa
 import pytest
 import redis
 
-import throttle
+from security import rate_limit
 from test import basic_auth
 from tests.conftest import PASSWORD, SECRET, Target, free_port, listens, serving, until, wait_for
 
 LIMIT = 5
 WORKERS = 2
-SERVE = "import serve, throttle; throttle.RETRY = 0.2; serve.main()"
+SERVE = "import serve; from security import rate_limit; rate_limit.RETRY = 0.2; serve.main()"
 
 
 @contextlib.contextmanager
@@ -109,7 +109,7 @@ def test_away(tmp_path):
 def test_networks(address, other, same):
     """A subscriber of IPv6 has 2^64 addresses, and counts once."""
     app = flask.Flask("acme")
-    attempts = throttle.Throttle("1/hour, 1/hour", "memory://")
+    attempts = rate_limit.Throttle("1/hour, 1/hour", "memory://")
     with app.test_request_context(environ_base={"REMOTE_ADDR": address}):
         attempts.fail("susie")
         with pytest.raises(fsa.ErrorResponse, match="too many"):
