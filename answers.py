@@ -22,7 +22,7 @@ from werkzeug.exceptions import (
     ServiceUnavailable,
 )
 
-import slow
+from web import slow_clients
 
 ASCII = re.compile(r"[!-~]*")  # of which addresses are made
 MAX_MESSAGE = 500  # characters of an error
@@ -99,7 +99,7 @@ def _drain() -> None:
     """
     stream = flask.request.environ["wsgi.input"]
     left = min(flask.request.content_length or MAX_DRAINED, MAX_DRAINED)
-    with contextlib.suppress(ServiceUnavailable), slow.reading(flask.request):
+    with contextlib.suppress(ServiceUnavailable), slow_clients.reading(flask.request):
         while left > 0 and (data := stream.read(min(left, 65536))):
             left -= len(data)
 

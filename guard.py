@@ -32,7 +32,7 @@ from werkzeug.middleware.proxy_fix import ProxyFix
 from werkzeug.utils import cached_property
 
 import acme
-import slow
+from web import slow_clients
 
 MODES = ("prod", "dev", "debug", "debug1", "debug2", "debug3", "debug4")
 CREDENTIALS = {"username", "password", "current", "code", "token", "access_token", "otp", "secret"}
@@ -197,7 +197,7 @@ def check_request() -> None:
         _check_urlencoded(request.query_string)
     body = b""
     if request.content_length or request.has_open_end():
-        with slow.reading(request):
+        with slow_clients.reading(request):
             body = request.get_data()
     if body or request.content_length:
         _check_body(request, body)

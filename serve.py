@@ -25,8 +25,8 @@ from granian.http import HTTP1Settings
 from granian.log import LogLevels
 from granian.server import Server
 
-from slow import READERS
 from store import SqlStore, open_store
+from web.slow_clients import READERS
 
 ENV_FILE = Path(__file__).with_name(".env")
 THREADS = READERS + 8  # of each worker: these go on when all those wait for slow clients

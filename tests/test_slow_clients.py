@@ -7,14 +7,14 @@ import sys
 
 import pytest
 
-import slow
 from tests.conftest import ROOT, SECRET, Target, free_port, listens, serving, until
+from web import slow_clients
 
 MANY = 64
 # as make run serves, with less patience
 SERVE = """if True:
     import serve, slow
-    slow.PATIENCE, slow.HASTE, serve.IDLE = 2, 0.5, 1
+    slow_clients.PATIENCE, slow_clients.HASTE, serve.IDLE = 2, 0.5, 1
     serve.main()
 """
 
@@ -87,8 +87,8 @@ def test_slow_bodies(server, length):
         crowd = [
             stack.enter_context(connect(server, request(length), address)) for _ in range(MANY)
         ]
-        answers = [status(connection) for connection in crowd[slow.FEW :]]
-        assert answers.count(503) >= MANY - 2 * slow.FEW or length > 2**20
+        answers = [status(connection) for connection in crowd[slow_clients.FEW :]]
+        assert answers.count(503) >= MANY - 2 * slow_clients.FEW or length > 2**20
         assert server.send_json("POST", "/len", {"p": []}).status == 200
 
 
