@@ -20,30 +20,30 @@ from pydantic.dataclasses import dataclass
 from typing_extensions import TypedDict
 
 import account
-import answers
 import auth
 import cli
 import database
-import guard
 import openapi
-import pages
 from account import FirstStep, Token
 from acme import MAX_PAGE, Email, Limit, Login, Name, NewPassword, Numbers, Price, Someone
-from guard import Json
 from openapi import Accepted, Answer, Conflict, Created, Done, Message, Ok, Page, jsonify
 from security import rate_limit
+from web import cors, errors, frontend, requests, responses
+from web.requests import Json
 
 app = fsa.Flask("acme", static_folder=None)
 
 try:
     app.config.from_pyfile(os.environ.get("ACME_CONFIG", "acme.conf"))
-    answers.init_app(app)
-    guard.init_app(app)
+    cors.init_app(app)
+    responses.init_app(app)
+    errors.init_app(app)
+    requests.init_app(app)
     rate_limit.init_app(app)
     auth.init_app(app)
     openapi.init_app(app)
     account.init_app(app)
-    pages.init_app(app)
+    frontend.init_app(app)
     cli.init_app(app)
     if not cli.works_on_database():
         database.init_app(app)

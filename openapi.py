@@ -27,8 +27,9 @@ from typing_extensions import TypedDict  # of Python's own, pydantic takes only 
 import acme
 import auth
 from acme import Schema
-from answers import File, send
-from guard import MAX_DEPTH, Json
+from web.files import File, send
+from web.requests import Json
+from web.strict_json import MAX_DEPTH
 
 # --- what a route answers, as its return annotation says: body, status, headers
 

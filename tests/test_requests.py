@@ -14,9 +14,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import acme
-import answers
 from test import app
 from tests.conftest import LIVE, new_name
+from web import errors
 
 FORM = "application/x-www-form-urlencoded"
 JSON = "application/json"
@@ -191,7 +191,7 @@ def test_errors_of_a_fork(body, shown):
     """An error that a route makes by itself has the same shape as all others."""
     with app.test_request_context():
         response = app.make_response((body, 418))
-        assert answers.finish_response(response).json["error"].strip() == shown
+        assert errors.finish_error(response).json["error"].strip() == shown
 
 
 @pytest.mark.parametrize("kind", [JSON, FORM, "multipart/form-data", "text/plain"])

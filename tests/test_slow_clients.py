@@ -13,7 +13,8 @@ from web import slow_clients
 MANY = 64
 # as make run serves, with less patience
 SERVE = """if True:
-    import serve, slow
+    import serve
+    from web import slow_clients
     slow_clients.PATIENCE, slow_clients.HASTE, serve.IDLE = 2, 0.5, 1
     serve.main()
 """

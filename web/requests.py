@@ -1,14 +1,12 @@
-"""What every request passes: whom it is from, its body, its parameters.
+"""Request validation: the body and the parameters of every request, before any route.
 
-A request that gets beyond here has well-formed parameters; what they may be, the types in `acme.py`
-say. What every response passes is in `answers.py`.
+A request that gets beyond here has well-formed parameters; what they may be, the types in
+`acme.py` say.
 """
 
 import contextlib
 import functools
 import io
-import json
-import math
 import re
 import urllib.parse
 from collections.abc import Callable
@@ -32,73 +30,13 @@ from werkzeug.middleware.proxy_fix import ProxyFix
 from werkzeug.utils import cached_property
 
 import acme
-from web import slow_clients
+from web import slow_clients, strict_json
 
 MODES = ("prod", "dev", "debug", "debug1", "debug2", "debug3", "debug4")
 CREDENTIALS = {"username", "password", "current", "code", "token", "access_token", "otp", "secret"}
 LISTS = {"li"}  # parameters that may come several times in a query or a form
 OBJECTS = {"who"}  # parameters that are JSON objects there
-MAX_DEPTH = 100  # levels of arrays and objects in JSON
-MAX_CONTAINERS = 100_000  # arrays and objects in JSON
 MAX_FIELDS = 1_000  # parameters in a query or a form
-
-
-def loads(text: str) -> Any:
-    """A value from its JSON text (RFC 8259), strict where Python's `json` is lenient.
-
-    Raises ValueError for what is malformed, ambiguous (a member twice), beyond what every store and
-    client can hold (NaN, infinities, lone surrogates), or takes too long to look through (more than
-    100 levels, more than 100,000 arrays and objects).
-    """
-    try:
-        value = _decoder.decode(text)
-        if "\\ud" in text.lower():  # surrogates: fine in pairs
-            json.dumps(value, ensure_ascii=False).encode()
-        # a cheap sufficient test first, as most bodies have few brackets
-        if text.count("[") + text.count("{") > MAX_DEPTH:
-            _check_containers(value)
-    except UnicodeEncodeError:
-        raise ValueError("lone surrogate") from None
-    except ValueError as e:
-        if "integer string conversion" in str(e):
-            raise ValueError("an integer has too many digits") from None
-        raise
-    except RecursionError:
-        raise ValueError(f"more than {MAX_DEPTH} levels") from None
-    return value
-
-
-def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    members = dict(pairs)
-    if len(members) < len(pairs):
-        raise ValueError("a member is there twice")
-    return members
-
-
-def _constant(name: str) -> None:
-    raise ValueError(f"{name} is not JSON")
-
-
-def _float(text: str) -> float:
-    if math.isinf(value := float(text)):
-        raise ValueError("a number is too large")
-    return value
-
-
-_decoder = json.JSONDecoder(object_pairs_hook=_object, parse_constant=_constant, parse_float=_float)
-
-
-def _check_containers(value: Any) -> None:
-    """Level by level, refuse too many levels and too many arrays and objects in all."""
-    level, total = [value], 0
-    for _ in range(MAX_DEPTH):
-        inside = (c.values() if isinstance(c, dict) else c for c in level)
-        level = [v for values in inside for v in values if isinstance(v, (list, dict))]
-        total += len(level)
-        if total > MAX_CONTAINERS:
-            raise ValueError(f"more than {MAX_CONTAINERS} arrays and objects")
-    if level:
-        raise RecursionError
 
 
 _NOTHING: ImmutableMultiDict[str, str] = ImmutableMultiDict()
@@ -165,7 +103,7 @@ class Request(flask.Request):
     def _json_object(self) -> dict[str, Any]:
         try:
             text = self.get_data().decode()
-            value = loads(text) if text.strip() else {}
+            value = strict_json.loads(text) if text.strip() else {}
             if not isinstance(value, dict):
                 raise ValueError("it is something else")
         except ValueError as e:
@@ -239,7 +177,7 @@ def _check_parameters(request: flask.Request) -> None:
         raise BadRequest(f'parameter "{twice}" is there twice')
     for name in OBJECTS.intersection(fields):
         try:
-            loads(fields[name])
+            strict_json.loads(fields[name])
         except (TypeError, ValueError) as e:
             raise BadRequest(f'parameter "{name}" must be JSON: {e}') from None
 
@@ -275,7 +213,7 @@ def _json(value: Any) -> Any:
     if flask.request.is_json:
         return value
     try:
-        return loads(value)
+        return strict_json.loads(value)
     except (TypeError, ValueError) as e:
         raise fsa.ErrorResponse(f"it must be JSON: {e}", 400) from None
 

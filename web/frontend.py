@@ -5,9 +5,9 @@ from pathlib import Path
 import flask
 import FlaskSimpleAuth as fsa
 
-from answers import File, send
+from web.files import File, send
 
-WWW = Path(__file__).with_name("www")
+WWW = Path(__file__).parents[1] / "www"
 
 pages = flask.Blueprint("pages", __name__)
 

@@ -1,0 +1,54 @@
+"""Cross-origin resource sharing (CORS): which pages of other origins may call, and read answers."""
+
+import re
+
+import flask
+import FlaskSimpleAuth as fsa
+
+CORS_HEADERS = {
+    "Access-Control-Expose-Headers": "Allow, Link, Location, Retry-After, WWW-Authenticate",
+}
+PREFLIGHT_HEADERS = {
+    "Access-Control-Allow-Headers": "Authorization, Content-Type, X-Requested-With",
+    "Access-Control-Allow-Methods": "DELETE, GET, PATCH, POST, PUT",
+    "Access-Control-Max-Age": "600",  # seconds
+}
+
+
+def check_origins(origins: list[str]) -> None:
+    """ValueError for what is no origin (RFC 6454): a scheme, a host, maybe a port."""
+    for origin in origins:
+        if not re.fullmatch(r"https?://([a-z0-9.-]+|\[[0-9a-f:]+\])(:[0-9]{1,5})?", origin):
+            raise ValueError(
+                f"ACME_ORIGINS: {origin} must be like https://www.example.org or "
+                "http://localhost:8080: no path, no *, lower case"
+            )
+
+
+def answer_preflight() -> flask.Response | None:
+    """The answer to a browser that asks whether a page of elsewhere may call: before all else."""
+    headers = flask.request.headers
+    if flask.request.method == "OPTIONS" and "Access-Control-Request-Method" in headers:
+        return flask.Response(status=204, headers=PREFLIGHT_HEADERS)
+    return None
+
+
+def allow_origin(response: flask.Response) -> flask.Response:
+    """Let pages of `ACME_ORIGINS` read an answer, whatever it is, but send no cookies (CORS)."""
+    response.vary.add("Origin")
+    origin = flask.request.headers.get("Origin")
+    if origin in flask.current_app.config["ACME_ORIGINS"]:
+        response.headers.update(CORS_HEADERS)
+        response.headers["Access-Control-Allow-Origin"] = origin
+    return response
+
+
+def init_app(app: fsa.Flask) -> None:
+    """Let pages of `ACME_ORIGINS` call; ValueError for what is no origin.
+
+    Before `requests.init_app`: preflights are answered before anything is asked of a request.
+    """
+    if origins := app.config["ACME_ORIGINS"]:
+        check_origins(origins)
+        app.before_request(answer_preflight)
+        app.after_request(allow_origin)

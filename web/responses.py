@@ -1,0 +1,99 @@
+"""Responses: how they are written, and the security headers that each of them has."""
+
+import contextlib
+import logging
+import re
+from collections.abc import Iterable
+from typing import Any
+
+import flask
+import FlaskSimpleAuth as fsa
+import orjson
+from werkzeug.datastructures import Headers
+
+ASCII = re.compile(r"[!-~]*")  # of which addresses are made
+HEADERS = {
+    "Cache-Control": "no-store",  # answers are somebody's own, unless they say otherwise
+    "Referrer-Policy": "no-referrer",
+    "X-Content-Type-Options": "nosniff",
+}
+HSTS = "max-age=31536000"  # seconds: a year (RFC 6797)
+PAGE_HEADERS = {
+    # nothing inline, and nothing from elsewhere
+    "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; "
+    "img-src 'self' data:; connect-src 'self'; base-uri 'none'; form-action 'none'; "
+    "frame-ancestors 'none'",
+}
+
+
+class Response(flask.Response):
+    """A response that, where it is whole, goes out as it is: not copied, and in one piece."""
+
+    def get_app_iter(self, environ: dict[str, Any]) -> Iterable[bytes]:
+        """The body, as a list: a server sends that at once, and asks for each part of others."""
+        if not self.is_sequence or self.direct_passthrough:
+            return super().get_app_iter(environ)
+        is_empty = environ["REQUEST_METHOD"] == "HEAD" or self.status_code in (204, 304)
+        body = [] if is_empty else list(self.iter_encoded())
+        self.close()
+        return body
+
+    def get_wsgi_headers(self, environ: dict[str, Any]) -> Headers:
+        """The headers; Werkzeug would copy them to add a length, or to quote an address."""
+        values = {name.lower(): value for name, value in self.headers}
+        is_quoted = ASCII.fullmatch(values.get("location", "")) and "content-location" not in values
+        if self.status_code in (200, 201) and "content-length" in values and is_quoted:
+            return self.headers
+        return super().get_wsgi_headers(environ)
+
+
+def _write_json(app: fsa.Flask) -> None:
+    """Let orjson write what routes return, as Flask would but for those values that it cannot."""
+    provider: Any = app.json
+    by_flask = provider.response
+    as_flask = (
+        orjson.OPT_SORT_KEYS | orjson.OPT_PASSTHROUGH_DATACLASS | orjson.OPT_PASSTHROUGH_DATETIME
+    )
+
+    def plain(value: object) -> object:
+        return float(value) if isinstance(value, float) else provider.default(value)
+
+    def response(*args: Any, **kwargs: Any) -> Any:
+        if len(args) == 1 and not kwargs:
+            # integers beyond 64 bits and lone surrogates are not orjson's
+            with contextlib.suppress(TypeError):
+                body = orjson.dumps(args[0], plain, as_flask) + b"\n"
+                return app.response_class(body, content_type="application/json")
+        return by_flask(*args, **kwargs)
+
+    setattr(provider, "response", response)  # noqa: B010
+
+
+def finish_response(response: flask.Response) -> flask.Response:
+    """After a request: add the headers that keep browsers from guessing and from keeping."""
+    names = {name for name, _ in response.headers}
+    for name, value in HEADERS.items():
+        if name not in names:
+            response.headers.add(name, value)
+    if response.mimetype == "text/html":
+        response.headers.update(PAGE_HEADERS)
+    # not for localhost, where whatever else a developer runs would have to speak TLS as well
+    if flask.request.is_secure and not flask.request.host.startswith("localhost"):
+        response.headers["Strict-Transport-Security"] = HSTS
+    return response
+
+
+def hide_query(record: logging.LogRecord) -> bool:
+    """Leave what is behind the `?` out of a line of Werkzeug's access log: it may be a secret."""
+    if isinstance(record.args, tuple):
+        hidden = (re.sub(r"\?\S*", "?…", a) if isinstance(a, str) else a for a in record.args)
+        record.args = tuple(hidden)
+    return True
+
+
+def init_app(app: fsa.Flask) -> None:
+    """Write responses, and add headers to them."""
+    app.response_class = Response
+    _write_json(app)
+    app.after_request(finish_response)
+    logging.getLogger("werkzeug").addFilter(hide_query)
