@@ -19,7 +19,7 @@ import auth
 from acme import MAX_PAGE, Code, Delete, Email, Limit, Login, NewPassword, Password, Profile
 from auth import audit
 from database import db
-from openapi import Accepted, Answer, Conflict, Created, Done, Ok, Page, jsonify
+from openapi.returns import Accepted, Answer, Conflict, Created, Done, Ok, Page, jsonify
 
 COOKIE = "refresh"
 T = TypeVar("T")

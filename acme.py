@@ -2,7 +2,7 @@
 
 First the rules: a type for each kind of value, so that a value that exists is a value that is
 right. Each is made from what a request brought, and refuses anything else with an error 400 that
-says what would do; `SCHEMA` is the same rule as JSON Schema, for openapi.py. Then what a `Store`
+says what would do; `SCHEMA` is the same rule as JSON Schema, for openapi/. Then what a `Store`
 does, and `AcmeData`, the one in memory.
 """
 

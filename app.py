@@ -26,7 +26,7 @@ import database
 import openapi
 from account import FirstStep, Token
 from acme import MAX_PAGE, Email, Limit, Login, Name, NewPassword, Numbers, Price, Someone
-from openapi import Accepted, Answer, Conflict, Created, Done, Message, Ok, Page, jsonify
+from openapi.returns import Accepted, Answer, Conflict, Created, Done, Message, Ok, Page, jsonify
 from security import rate_limit
 from web import cors, errors, frontend, requests, responses
 from web.requests import Json

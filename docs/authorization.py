@@ -15,7 +15,7 @@ import FlaskSimpleAuth as fsa
 import acme
 import auth
 from database import db
-from openapi import Route, routes
+from openapi.routes import Route, routes
 
 FILE = Path(__file__).with_suffix(".md")
 # kind of caller: login, and schemes of the credentials

@@ -14,9 +14,10 @@ import pyotp
 import pytest
 
 import auth
-import openapi
 from database import db
 from docs import authorization
+from openapi.document import Document
+from openapi.routes import routes
 from test import app, basic_auth
 from tests.conftest import PASSWORD, STORES, Target, configured, granian, new_name
 from tests.test_accounts import HASH, NEW_PASSWORD, new_user, token_of
@@ -87,7 +88,7 @@ ROUTES = [
 def route_of(method, path):
     """The route that answers a request of the table; None if there is none."""
     for exact in True, False:
-        for route in openapi.routes(app):
+        for route in routes(app):
             shape = route.path if exact else re.sub(r"{\w+}", "[^/]+", route.path)
             if method == route.method and re.fullmatch(shape, path):
                 return route
@@ -129,7 +130,7 @@ def walk(request, new_database):
 
 @pytest.fixture(scope="module")
 def document():
-    return openapi.Document(app).document()
+    return Document(app).document()
 
 
 @pytest.mark.parametrize(("method", "path", "value", "statuses"), ROUTES)
@@ -191,7 +192,7 @@ def check_answer(document, method, path, answer):
 def test_table_is_complete():
     """Each route of the application stands in the table."""
     known = {(route.method, route.path) for m, p, _, _ in ROUTES if (route := route_of(m, p))}
-    assert known == {(route.method, route.path) for route in openapi.routes(app)}
+    assert known == {(route.method, route.path) for route in routes(app)}
 
 
 def test_declarations():

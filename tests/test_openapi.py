@@ -14,8 +14,12 @@ import pytest
 from pydantic import Field
 
 import acme
+import auth
 import openapi
 from docs import authorization
+from openapi.document import SCHEMAS, Document
+from openapi.returns import Done, Ok
+from openapi.routes import SCHEMES
 from test import app
 from tests import test_values as values
 from tests.conftest import PASSWORD, ROOT, Target, configured, granian
@@ -64,7 +68,7 @@ def test_what_it_says(document):
     assert after["schema"]["maxLength"] == acme.Name.MAX_LENGTH
     (who,) = paths["/days"]["get"]["parameters"]
     described = who["content"]["application/json"]
-    assert described["schema"] == {"$ref": openapi.SCHEMAS + "Someone"}
+    assert described["schema"] == {"$ref": SCHEMAS + "Someone"}
     assert described["example"] == {"name": "Susie", "born": "2020-07-29"}
     assert set(paths["/hello"]["get"]["responses"]) == {"200", "400", "403"}
     assert paths["/token"]["post"]["requestBody"]["required"]
@@ -92,7 +96,7 @@ def test_schemas_are_the_rules(kind, rows):
 
     The schema may say less: of printable characters and of tomorrow it knows nothing.
     """
-    made = openapi.Document(app)
+    made = Document(app)
     schema = made.schema(kind) | {"components": {"schemas": made.schemas}}
     for value, taken in rows:
         right = value == value and jsonschema_rs.is_valid(schema, value, validate_formats=True)
@@ -105,11 +109,11 @@ def test_new_route(document):
     """A route with a docstring and type hints stands in the description and in the matrix."""
     new = fsa.Flask("new", static_folder=None)
     new.config.from_mapping({k: v for k, v in app.config.items() if k.isupper()})
-    openapi.auth.init_app(new)
+    auth.init_app(new)
     openapi.init_app(new)
 
     @new.get("/tea/<pot>", authz="admin", authn="token")
-    def get_tea(pot: str, sugar: int, milk: bool = False) -> openapi.Ok[list[acme.Profile]]:
+    def get_tea(pot: str, sugar: int, milk: bool = False) -> Ok[list[acme.Profile]]:
         """Who has drunk tea."""
         return [], 200
 
@@ -129,7 +133,7 @@ def test_new_route(document):
         return {"leaves": leaves}
 
     @new.get("/shut")
-    def get_shut() -> openapi.Done:
+    def get_shut() -> Done:
         return "", 204
 
     with new.test_client() as client:
@@ -144,7 +148,7 @@ def test_new_route(document):
         ("milk", "query", False),
     ]
     items = tea["responses"]["200"]["content"]["application/json"]["schema"]["items"]
-    assert items == {"$ref": openapi.SCHEMAS + "Profile"}
+    assert items == {"$ref": SCHEMAS + "Profile"}
     assert "401" in tea["responses"]
     tea = found["paths"]["/tea"]["post"]
     assert (tea["security"], tea["x-authn"]) == ([], [])
@@ -162,12 +166,12 @@ def test_new_route(document):
 
 
 def test_all_routes_are_recorded():
-    """Decorators and blueprints pass where openapi.py listens, which is private in FSA 36."""
+    """Decorators and blueprints pass where openapi/routes.py listens, which is private in FSA 36."""
     declared = app.extensions["openapi"]
     assert {rule.endpoint for rule in app.url_map.iter_rules()} == set(declared)
     assert declared["account.delete_token"] == ("AUTH", "token", None)
     assert declared["get_stuff_sid"] == (("stuff", "sid"), None, None)
-    assert {*app._fsa._am._auth} == {"none", *openapi.SCHEMES}
+    assert {*app._fsa._am._auth} == {"none", *SCHEMES}
 
 
 def test_docs(target):

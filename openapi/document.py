@@ -1,158 +1,22 @@
-"""The API's description of itself: OpenAPI 3.1 at /openapi.json, and Swagger UI at /docs.
+"""The OpenAPI 3.1 document, made from the routes as they are declared."""
 
-All is read off the routes as they are declared, so that it cannot drift: paths, parameters and
-answers from the type hints, words from the docstrings, and who may enter from `authz` and `authn`.
-"""
-
-import functools
 import inspect
-import json
-import re
 import sys
-import typing
-from collections.abc import Callable, Iterator
 from http import HTTPStatus
-from importlib.util import find_spec
-from pathlib import Path
-from types import UnionType
-from typing import Annotated, Any, Generic, Literal, NamedTuple, TypeVar, cast, get_args, get_origin
+from typing import Any, Literal, get_args, get_origin
 
-import flask
 import FlaskSimpleAuth as fsa
-from flask.typing import ResponseReturnValue
 from pydantic import TypeAdapter
 from pydantic.errors import PydanticUserError
-from typing_extensions import TypedDict  # of Python's own, pydantic takes only that of 3.12
 
 import acme
 import auth
 from acme import Schema
-from web.files import File, send
+from openapi.returns import Answer, Error
+from openapi.routes import BODIES, Route, kind_of, members, routes
+from web.files import File
 from web.requests import Json
 from web.strict_json import MAX_DEPTH
-
-# --- what a route answers, as its return annotation says: body, status, headers
-
-T = TypeVar("T")
-
-
-class Error(TypedDict):
-    """What every status from 400 up has for a body."""
-
-    error: str
-
-
-class Message(TypedDict):
-    """What has been done."""
-
-    msg: str
-
-
-class Answer(flask.Response, Generic[T]):
-    """A response whose body is a `T` that Flask would not make JSON of by itself."""
-
-
-def jsonify(value: T) -> Answer[T]:
-    """The response with a value of any type."""
-    return cast(Answer[T], fsa.jsonify(value))
-
-
-Ok = tuple[T, Literal[200]]
-Page = tuple[list[T], Literal[200], Annotated[dict[str, str], "Link"]]
-Created = tuple[T, Literal[201], Annotated[dict[str, str], "Location"]]
-Accepted = tuple[T, Literal[202]]
-Done = tuple[Literal[""], Literal[204]] | tuple[Literal[""], Literal[204], dict[str, str]]
-# what only a route itself knows to refuse; all other errors follow from its declaration
-Conflict = tuple[Error, Literal[409]]
-
-# --- the routes, as they are declared
-
-METHODS = ("GET", "POST", "PUT", "PATCH", "DELETE")
-SCHEMES = ["token", "basic", "param"]  # where neither a route nor the configuration names any
-BODIES = ("POST", "PUT", "PATCH")  # methods whose parameters are in a body
-SPECIAL = (fsa.CurrentUser, fsa.CurrentApp, fsa.Environ, fsa.Globals, fsa.Session, fsa.Header)
-
-
-class Route(NamedTuple):
-    """A path with a method, the function behind it, who may enter, and how."""
-
-    name: str
-    method: str
-    path: str
-    function: Callable[..., Any]
-    authz: list[Any]  # "OPEN", "AUTH", a group, or a permission with the parameter that it is on
-    schemes: list[str]
-    realm: str | None
-
-    @property
-    def is_open(self) -> bool:
-        """Whether nobody is asked who they are."""
-        return self.authz == ["OPEN"]
-
-    @property
-    def parameters(self) -> dict[str, inspect.Parameter]:
-        """What it takes from a request, by the names in there."""
-        found = inspect.signature(self.function).parameters.items()
-        named = [(k, v) for k, v in found if v.kind is not v.VAR_KEYWORD]
-        return {re.sub("^_(?=.)", "", k): v for k, v in named if _kind(v) not in SPECIAL}
-
-    @property
-    def cookie(self) -> str | None:
-        """The name of the cookie that it takes, if any."""
-        return next((k for k, v in self.parameters.items() if _kind(v) is fsa.Cookie), None)
-
-    @property
-    def answers(self) -> dict[int, tuple[Any, str | None]]:
-        """The statuses that it gives, each with the type of the body, and the name of a header."""
-        hint = inspect.signature(self.function).return_annotation
-        if hint in (inspect.Signature.empty, ResponseReturnValue):
-            return {200: (Any, None)}
-        found: dict[int, tuple[Any, str | None]] = {}
-        for answer in _members(hint):
-            parts = get_args(answer) if get_origin(answer) is tuple else (answer, Literal[200])
-            (status,) = get_args(parts[1])
-            found[status] = parts[0], getattr(parts[-1], "__metadata__", (None,))[0]
-        return found
-
-
-def _members(hint: Any) -> tuple[Any, ...]:
-    """The members of a union, or the only one."""
-    return get_args(hint) if get_origin(hint) in (UnionType, typing.Union) else (hint,)
-
-
-def _kind(hint: inspect.Parameter) -> Any:
-    """The type of a parameter without its being optional; text, where nothing is said."""
-    if hint.annotation is inspect.Parameter.empty:
-        return str
-    kinds = [kind for kind in _members(hint.annotation) if kind is not type(None)]
-    kind = kinds[0] if len(kinds) == 1 else hint.annotation
-    # FlaskSimpleAuth enforces nothing of what Annotated says
-    return get_args(kind)[0] if get_origin(kind) is Annotated else kind
-
-
-def routes(app: fsa.Flask) -> Iterator[Route]:
-    """All routes of an application, each with one method."""
-    usual = app.config["FSA_AUTH_DEFAULT"] or SCHEMES
-    for rule in app.url_map.iter_rules():
-        # what FlaskSimpleAuth has not seen is open
-        authz, authn, realm = app.extensions["openapi"].get(rule.endpoint, ("OPEN", None, None))
-        function = inspect.unwrap(app.view_functions[rule.endpoint])
-        authz = authz if isinstance(authz, list) else ["CLOSE" if authz is None else authz]
-        authn = [authn] if isinstance(authn, str) else authn or usual
-        methods = [method for method in METHODS if method in (rule.methods or ())]
-        for method in methods:
-            yield Route(
-                name=function.__name__ + ("" if method == methods[0] else f"_{method.lower()}"),
-                method=method,
-                path=re.sub(r"<(?:\w+:)?(\w+)>", r"{\1}", rule.rule),
-                function=function,
-                authz=authz,
-                schemes=[scheme for scheme in authn if scheme != "none" and authz != ["OPEN"]],
-                realm=realm,
-            )
-
-
-# --- the document
 
 SCHEMAS = "#/components/schemas/"
 DESCRIPTION = """\
@@ -295,7 +159,7 @@ class Document:
         """The parameters in the path and, if there is no body, in the query."""
         found = []
         for name, hint in route.parameters.items():
-            schema = self.schema(_kind(hint)) if _kind(hint) is not fsa.Cookie else {}
+            schema = self.schema(kind_of(hint)) if kind_of(hint) is not fsa.Cookie else {}
             if f"{{{name}}}" in route.path:
                 place = {"in": "path", "required": True, "schema": schema}
             elif route.method in BODIES or not schema:
@@ -315,15 +179,15 @@ class Document:
         hints = {
             name: hint
             for name, hint in route.parameters.items()
-            if f"{{{name}}}" not in route.path and _kind(hint) is not fsa.Cookie
+            if f"{{{name}}}" not in route.path and kind_of(hint) is not fsa.Cookie
         }
         if route.method not in BODIES or not (hints or "param" in route.schemes):
             return None
         in_json, in_form, encoding = {}, {}, {}
         required = [name for name, hint in hints.items() if _is_required(hint)]
         for name, hint in hints.items():
-            schema = self.schema(_kind(hint))
-            null = type(None) in _members(hint.annotation)
+            schema = self.schema(kind_of(hint))
+            null = type(None) in members(hint.annotation)
             in_json[name] = {"anyOf": [schema, {"type": "null"}]} if null else schema
             in_form[name] = _in_text(schema)
             if not _is_text(schema):
@@ -369,7 +233,7 @@ class Document:
             if header:
                 place = {"required": header == "Location", "schema": {"type": "string"}}
                 found[str(status)]["headers"] = {header: place}
-        kinds = [_kind(hint) for hint in route.parameters.values()]
+        kinds = [kind_of(hint) for hint in route.parameters.values()]
         secrets = {"basic", "param"} & {*route.schemes}
         secrets |= {kind for kind in kinds if kind in (acme.Code, acme.Password)}
         signed_in = not route.is_open or route.cookie
@@ -422,94 +286,3 @@ def _is_text(schema: dict[str, Any]) -> bool:
 def _in_text(schema: dict[str, Any]) -> dict[str, Any]:
     """The schema in a query or a form, where a list that is empty is not there."""
     return schema | {"minItems": 1} if schema.get("type") == "array" else schema
-
-
-# --- the routes of this module
-
-UI = "flask_swagger_ui"
-UI_FILES = ("swagger-ui.css", "swagger-ui-bundle.js", "favicon-32x32.png")
-PAGE = """\
-<!doctype html>
-<html lang="en">
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width">
-<title>Acme: the API</title>
-<link rel="stylesheet" href="docs/swagger-ui.css">
-<link rel="icon" href="docs/favicon-32x32.png">
-<div id="swagger-ui"></div>
-<script src="docs/swagger-ui-bundle.js"></script>
-<script src="docs/start.js"></script>
-"""
-START = """\
-SwaggerUIBundle({
-  url: "openapi.json",
-  dom_id: "#swagger-ui",
-  validatorUrl: null,  // nothing goes elsewhere
-  tryItOutEnabled: true,
-  deepLinking: true,
-  displayRequestDuration: true,
-  requestInterceptor: (request) => {
-    request.headers["X-Requested-With"] = "fetch"  // or the browser itself asks for a password
-    return request
-  },
-})
-"""
-
-
-def _ui_folder() -> Path:
-    """Where Swagger UI has been installed; ValueError if it has not."""
-    spec = find_spec(UI)
-    folder = Path(spec.origin if spec and spec.origin else UI).with_name("dist")
-    missing = [name for name in UI_FILES if not (folder / name).is_file()]
-    if missing:
-        raise ValueError(f"Swagger UI lacks {', '.join(missing)}: pip install -r requirements.txt")
-    return folder
-
-
-@functools.cache
-def _text(app: fsa.Flask) -> str:
-    return json.dumps(Document(app).document())
-
-
-docs = flask.Blueprint("docs", __name__)
-
-
-@docs.get("/openapi.json", authz="OPEN")
-def get_openapi() -> File:
-    """The API's description of itself (OpenAPI 3.1)."""
-    app = flask.current_app._get_current_object()  # type: ignore[attr-defined]
-    return File(flask.Response(_text(app), mimetype="application/json"))
-
-
-@docs.get("/docs", authz="OPEN")
-def get_docs() -> File:
-    """The description as a page, from which each route can be tried."""
-    return File(flask.Response(PAGE, mimetype="text/html"))
-
-
-@docs.get("/docs/<name>", authz="OPEN")
-def get_docs_file(name: str) -> File:
-    """A file of that page."""
-    if name == "start.js":
-        return File(flask.Response(START, mimetype="text/javascript"))
-    return send(_ui_folder(), name if name in UI_FILES else "")
-
-
-def init_app(app: fsa.Flask) -> None:
-    """Record each route that is declared from now on, and serve the description of all.
-
-    ValueError if Swagger UI is not installed.
-    """
-    _ui_folder()
-    declared = app.extensions["openapi"] = {}
-    add_url_rule = app._fsa.add_url_rule
-
-    def record(rule: str, endpoint: str | None = None, view_func: Any = None, **how: Any) -> None:
-        who = how.get("authz"), how.get("authn"), how.get("realm")
-        declared[endpoint or view_func.__name__] = who
-        add_url_rule(rule, endpoint, view_func, **how)
-
-    # FlaskSimpleAuth keeps none of these, and decorators and blueprints all pass here
-    setattr(app._fsa, "add_url_rule", record)  # noqa: B010
-    setattr(app, "add_url_rule", record)  # noqa: B010
-    app.register_blueprint(docs)

@@ -1,0 +1,70 @@
+"""The API's description of itself: OpenAPI 3.1 at /openapi.json, and Swagger UI at /docs.
+
+All is read off the routes as they are declared, so that it cannot drift: paths, parameters and
+responses from the type hints, words from the docstrings, and who may call from `authz` and `authn`.
+"""
+
+import functools
+import json
+from importlib.util import find_spec
+from pathlib import Path
+
+import flask
+import FlaskSimpleAuth as fsa
+
+from openapi.document import Document
+from openapi.routes import record_routes
+from web.files import File, send
+
+UI = "flask_swagger_ui"
+UI_FILES = ("swagger-ui.css", "swagger-ui-bundle.js", "favicon-32x32.png")
+HERE = Path(__file__).parent
+
+
+def _ui_folder() -> Path:
+    """Where Swagger UI has been installed; ValueError if it has not."""
+    spec = find_spec(UI)
+    folder = Path(spec.origin if spec and spec.origin else UI).with_name("dist")
+    missing = [name for name in UI_FILES if not (folder / name).is_file()]
+    if missing:
+        raise ValueError(f"Swagger UI lacks {', '.join(missing)}: pip install -r requirements.txt")
+    return folder
+
+
+@functools.cache
+def _text(app: fsa.Flask) -> str:
+    return json.dumps(Document(app).document())
+
+
+docs = flask.Blueprint("docs", __name__)
+
+
+@docs.get("/openapi.json", authz="OPEN")
+def get_openapi() -> File:
+    """The API's description of itself (OpenAPI 3.1)."""
+    app = flask.current_app._get_current_object()  # type: ignore[attr-defined]
+    return File(flask.Response(_text(app), mimetype="application/json"))
+
+
+@docs.get("/docs", authz="OPEN")
+def get_docs() -> File:
+    """The description as a page, from which each route can be tried."""
+    return send(HERE, "docs.html")
+
+
+@docs.get("/docs/<name>", authz="OPEN")
+def get_docs_file(name: str) -> File:
+    """A file of that page."""
+    if name == "start.js":
+        return send(HERE, name)
+    return send(_ui_folder(), name if name in UI_FILES else "")
+
+
+def init_app(app: fsa.Flask) -> None:
+    """Record each route that is declared from now on, and serve the description of all.
+
+    ValueError if Swagger UI is not installed.
+    """
+    _ui_folder()
+    record_routes(app)
+    app.register_blueprint(docs)
