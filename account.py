@@ -16,10 +16,11 @@ from typing_extensions import TypedDict
 from werkzeug.http import dump_cookie
 
 import auth
-from acme import MAX_PAGE, Code, Delete, Email, Limit, Login, NewPassword, Password, Profile
 from auth import audit
 from database import db
 from openapi.returns import Accepted, Answer, Conflict, Created, Done, Ok, Page, jsonify
+from store.base import Profile
+from values import MAX_PAGE, Code, Delete, Email, Limit, Login, NewPassword, Password
 
 COOKIE = "refresh"
 T = TypeVar("T")

@@ -25,9 +25,9 @@ import cli
 import database
 import openapi
 from account import FirstStep, Token
-from acme import MAX_PAGE, Email, Limit, Login, Name, NewPassword, Numbers, Price, Someone
 from openapi.returns import Accepted, Answer, Conflict, Created, Done, Message, Ok, Page, jsonify
 from security import rate_limit
+from values import MAX_PAGE, Email, Limit, Login, Name, NewPassword, Numbers, Price, Someone
 from web import cors, errors, frontend, requests, responses
 from web.requests import Json
 

@@ -30,11 +30,12 @@ import FlaskSimpleAuth as fsa
 import jwt
 import pyotp
 
-import acme
+import values
 
 # the database is needed!
 from database import db
 from security.rate_limit import Throttle
+from store import base
 
 log = logging.getLogger("acme")
 audit_log = logging.getLogger("acme.audit")
@@ -97,8 +98,8 @@ def user_may_see(login: str, whom: str, mode: str | None) -> bool:
     """Whether a user may see to another one: oneself may, and an admin unless mode is `self`."""
     if login != whom and (mode == "self" or not db.user_is_admin(login)):
         raise fsa.ErrorResponse("that is somebody else's account", 403)
-    if not re.fullmatch(acme.Login.PATTERN, whom):  # which no store needs to be asked for
-        raise acme.no_user(whom)
+    if not re.fullmatch(values.Login.PATTERN, whom):  # which no store needs to be asked for
+        raise base.no_user(whom)
     return True
 
 
@@ -119,7 +120,7 @@ def failed(login: str, everywhere: bool = False) -> None:
     """Count a failed attempt and audit it; what is no login may be a password, and is left out."""
     _throttle().fail(login, everywhere)
     try:
-        audit("failed attempt", acme.Login(login))
+        audit("failed attempt", values.Login(login))
     except fsa.ErrorResponse:
         audit("failed attempt", None)
 
@@ -184,7 +185,7 @@ def _renewed(login: str, password: str, reference: str) -> str:
     return new if db.renew_user_pass(login, reference, new) else reference
 
 
-def check_password(login: object, password: object) -> acme.Credentials | None:
+def check_password(login: object, password: object) -> base.Credentials | None:
     """A user's credentials if the password is right and the user active, else None.
 
     An unknown user takes as long as a known one. Raises 429 after too many failures.
@@ -235,7 +236,7 @@ def begin_session(app: flask.Flask, login: str, lasting: bool) -> tuple[str, str
     """
     now = time.time()
     secret = secrets.token_urlsafe(32) if lasting else None
-    session = acme.Session(
+    session = base.Session(
         id=secrets.token_urlsafe(16),
         login=login,
         created=now,
@@ -279,7 +280,7 @@ def refresh_session(app: flask.Flask, cookie: str) -> tuple[str, str, float] | N
     new = hmac.new(key, f"refresh {session} {secret}".encode(), "sha256").hexdigest()
     try:
         traded = db.trade_session(session, _hash(secret), _hash(new), time.time(), GRACE)
-    except acme.ReusedError as e:
+    except base.ReusedError as e:
         audit("refresh cookie reused", e.login)
         return None
     if not traded:

@@ -17,10 +17,10 @@ import flask
 import FlaskSimpleAuth as fsa
 from flask.cli import AppGroup
 
-import acme
 import auth
-from database import db
-from store import SqlStore, open_store
+import values
+from database import db, open_store
+from store.sql import SqlStore
 
 group = AppGroup("db", help="The database: its schema, copies of it, moves to another engine.")
 
@@ -154,7 +154,7 @@ def _password() -> str:
         text = click.prompt("Password", hide_input=True, confirmation_prompt=True)
     else:
         text = sys.stdin.readline().rstrip("\r\n")
-    return auth.hash_password(acme.Password(text))
+    return auth.hash_password(values.Password(text))
 
 
 @users.command("list")

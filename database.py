@@ -5,11 +5,32 @@ from typing import cast
 import FlaskSimpleAuth as fsa
 
 import acme
-from store import SqlStore, open_store
+from store import base
+from store.sql import SqlStore
+from values import Password
 
 # this is a proxy object to the actual database created when calling init_app
 _reference = fsa.Reference()
-db = cast(acme.Store, _reference)
+db = cast(base.Store, _reference)
+
+
+def open_store(url: str) -> base.Store:
+    """The store of a URL, as in `ACME_DATABASE`; ValueError if it is none. Connects to nothing."""
+    scheme, colon, _ = url.partition(":")
+    if url == "memory:":
+        return acme.AcmeData()
+    if scheme == "sqlite" and colon:
+        from store.sqlite import SQLite
+
+        return SQLite(url)
+    if scheme == "postgresql" and colon:
+        from store.postgresql import PostgreSQL
+
+        return PostgreSQL(url)
+    raise ValueError(
+        f"ACME_DATABASE={scheme}:… is unknown: use memory:, sqlite:///relative.db, "
+        "sqlite:////absolute.db or postgresql://user:password@host/database"
+    )
 
 
 def init_app(app: fsa.Flask) -> None:
@@ -31,7 +52,7 @@ def init_app(app: fsa.Flask) -> None:
     _reference.set(store)
 
 
-def _add_first_user(app: fsa.Flask, store: acme.Store) -> None:
+def _add_first_user(app: fsa.Flask, store: base.Store) -> None:
     """The administrator `acme` with the password `ACME_PASS`, which must be there and strong."""
     rule = (
         f"it takes {app.config['FSA_PASSWORD_LENGTH']} characters or more, "
@@ -40,7 +61,7 @@ def _add_first_user(app: fsa.Flask, store: acme.Store) -> None:
     if not app.config["ACME_PASS"]:
         raise ValueError(f"ACME_PASS, the password of the administrator acme, is not set: {rule}")
     try:
-        hashed = app.hash_password(acme.Password(app.config["ACME_PASS"]))
+        hashed = app.hash_password(Password(app.config["ACME_PASS"]))
     except fsa.ErrorResponse as e:
         raise ValueError(f"ACME_PASS is refused: {e.message}: {rule}") from None
     try:

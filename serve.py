@@ -25,7 +25,8 @@ from granian.http import HTTP1Settings
 from granian.log import LogLevels
 from granian.server import Server
 
-from store import SqlStore, open_store
+from database import open_store
+from store.sql import SqlStore
 from web.slow_clients import READERS
 
 ENV_FILE = Path(__file__).with_name(".env")

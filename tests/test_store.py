@@ -23,7 +23,9 @@ import acme
 import database
 import store.sqlite
 import test as tutorial
-from store import SchemaError, open_store
+from database import open_store
+from store import base
+from store.sql import SchemaError
 from tests.conftest import (
     ROOT,
     SECRET,
@@ -128,11 +130,11 @@ def test_acmedata(kept, monkeypatch):
 
 
 START = """if True:
-    import sys, store
+    import sys, database
     print("ready", flush=True)
     sys.stdin.read()
     for url in sys.argv[1:]:
-        found = store.open_store(url)
+        found = database.open_store(url)
         found.check_schema()
         found.close()
 """
@@ -174,8 +176,8 @@ def test_kill_in_migration(kind, new_database, tmp_path):
     reached = tmp_path / "reached"
     script.write_text("CREATE TABLE half (x INTEGER);\n" + SLOW[kind])
     code = f"""if True:
-        import pathlib, store
-        found = store.open_store({url!r})
+        import pathlib, database
+        found = database.open_store({url!r})
         found.migrations = lambda: [pathlib.Path({str(script)!r})]
         taken = found._take
         def take():
@@ -253,7 +255,7 @@ def test_from_the_first_schema(kind, new_database):
         found.check_schema()
     res = run(*DB, "upgrade", ACME_DATABASE=url)
     assert "applied: 0002" in res.stdout, res.stderr
-    assert found.get_user("susie") == acme.Profile("susie", "s@a.org", True, True, False)
+    assert found.get_user("susie") == base.Profile("susie", "s@a.org", True, True, False)
     assert found.get_user_stuff("susie") == [("pencil", 3.14)]
     found.close()
 
@@ -555,7 +557,7 @@ def test_backup_and_restore(kind, full, new_database, tmp_path):
     url, copy = full(kind), tmp_path / "copy"
     before = contents(url)
     with contextlib.closing(open_store(url)) as found:
-        session = acme.Session("id", "user1", 1.0, 1.0, 9e9, "127.0.0.1")
+        session = base.Session("id", "user1", 1.0, 1.0, 9e9, "127.0.0.1")
         assert found.add_session(session, found.get_credentials("user1"))
     with configured(url):
         done = threading.Event()

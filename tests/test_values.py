@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-import acme
+import values
 from tests.conftest import PASSWORD, new_name
 
 NAN, INF = math.nan, math.inf
@@ -178,12 +178,14 @@ def test_price_is_kept(target, thing):
 
 def test_values_are_kept_as_meant():
     """An address is normalized, a password does not show itself, tomorrow may be a birthday."""
-    assert acme.Email("Came@ACME.org") == "Came@acme.org"
-    assert "Secret" not in repr(acme.Password("Secret"))
+    assert values.Email("Came@ACME.org") == "Came@acme.org"
+    assert "Secret" not in repr(values.Password("Secret"))
     today = datetime.datetime.now(datetime.UTC).date()
     for days, taken in (-1, True), (0, True), (1, True), (2, False), (3, False):
         born = (today + datetime.timedelta(days=days)).isoformat()
-        assert (made(lambda v: acme.Someone(**v), {"name": "x", "born": born}) is not None) == taken
+        assert (
+            made(lambda v: values.Someone(**v), {"name": "x", "born": born}) is not None
+        ) == taken
 
 
 # anything that a JSON body can bring, and more
@@ -204,7 +206,16 @@ def made(kind, value):
 
 @given(ANYTHING)
 @pytest.mark.parametrize(
-    "kind", [acme.Login, acme.Password, acme.Email, acme.Name, acme.Price, acme.Limit, acme.Numbers]
+    "kind",
+    [
+        values.Login,
+        values.Password,
+        values.Email,
+        values.Name,
+        values.Price,
+        values.Limit,
+        values.Numbers,
+    ],
 )
 def test_types_refuse_with_400(kind, value):
     """A type either makes a value that it would take again, or says 400."""
@@ -215,7 +226,7 @@ def test_types_refuse_with_400(kind, value):
 @given(st.text(alphabet=st.characters(codec="utf-8"), max_size=110))
 def test_names(text):
     """A name is kept to the letter, and is one line that survives a path."""
-    name = made(acme.Name, text)
+    name = made(values.Name, text)
     if name is None:
         assert (
             not 1 <= len(text) <= 100
@@ -232,6 +243,6 @@ def test_names(text):
 @given(st.integers() | st.floats())
 def test_prices(number):
     """A price is what it was made of, or refused; no other number passes."""
-    price = made(acme.Price, number)
+    price = made(values.Price, number)
     assert (price is not None) == (0 <= number <= 10**12)
     assert price is None or price == number

@@ -1,7 +1,7 @@
 """Request validation: the body and the parameters of every request, before any route.
 
 A request that gets beyond here has well-formed parameters; what they may be, the types in
-`acme.py` say.
+`values.py` say.
 """
 
 import contextlib
@@ -29,7 +29,7 @@ from werkzeug.formparser import FormDataParser
 from werkzeug.middleware.proxy_fix import ProxyFix
 from werkzeug.utils import cached_property
 
-import acme
+import values
 from web import slow_clients, strict_json
 
 MODES = ("prod", "dev", "debug", "debug1", "debug2", "debug3", "debug4")
@@ -250,12 +250,12 @@ def init_app(app: fsa.Flask) -> None:
     setattr(app, "ensure_sync", functools.lru_cache(1024)(app.ensure_sync))  # noqa: B010
     app.url_map.merge_slashes = False  # a wrong address is 404, not a page that redirects
     app.before_request(check_request)
-    # how parameters get from a request into the types of acme.py
+    # how parameters get from a request into the types of values.py
     casts: dict[type, Callable[[Any], Any]] = {
         Json: _json,
-        acme.Price: lambda v: acme.Price(_number(v)),
-        acme.Limit: lambda v: acme.Limit(_number(v)),
-        acme.Numbers: lambda v: acme.Numbers(_numbers(v)),
+        values.Price: lambda v: values.Price(_number(v)),
+        values.Limit: lambda v: values.Limit(_number(v)),
+        values.Numbers: lambda v: values.Numbers(_numbers(v)),
     }
     for kind, convert in casts.items():
         app.cast(kind, convert)

@@ -10,8 +10,8 @@ from typing import Any
 import psycopg
 from psycopg.conninfo import conninfo_to_dict
 
-from store import SqlStore
 from store.postgresql.prepared import Connection, PreparedAdapter
+from store.sql import SqlStore
 
 # what the URL does not say otherwise: nobody waits for ever. Seconds, but where it says ms.
 DEFAULTS = {

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import FlaskSimpleAuth as fsa
 
-from store import SqlStore
+from store.sql import SqlStore
 
 BUSY = 5.0  # seconds that a call waits for another's change
 

@@ -1,0 +1,219 @@
+"""The contract of every store: its calls, its records, and its errors."""
+
+import abc
+import dataclasses
+from collections.abc import Callable
+
+import FlaskSimpleAuth as fsa
+
+from values import MAX_PAGE
+
+
+@dataclasses.dataclass(frozen=True)
+class Credentials:
+    """What a sign-in is checked against."""
+
+    password: str  # its hash
+    active: bool
+    otp: bool
+
+
+@dataclasses.dataclass(frozen=True)
+class Profile:
+    """What may be shown of a user."""
+
+    login: str
+    email: str
+    admin: bool
+    active: bool
+    otp: bool
+
+
+@dataclasses.dataclass(frozen=True)
+class Session:
+    """What a token or a refresh cookie refers to; times are seconds since 1970."""
+
+    id: str
+    login: str
+    created: float
+    used: float
+    expires: float
+    origin: str  # an address
+    secret: str | None = None  # the hash of the refresh cookie's
+
+
+class ReusedError(Exception):
+    """A refresh cookie was used that had been traded before: its session has been ended."""
+
+    def __init__(self, login: str) -> None:
+        super().__init__(login)
+        self.login = login
+
+
+class Store(abc.ABC):
+    """What every store does, and how: the same calls with the same results.
+
+    Safe to be called from several threads. Errors are `fsa.ErrorResponse`: 400 for a value that
+    breaks a rule, 403 for somebody else's stuff, 404 for what is not there, 409 for a name that is
+    taken, 503 where the database is away. A call that fails has changed nothing.
+    """
+
+    @abc.abstractmethod
+    def has_users(self) -> bool:
+        """Whether there is any user."""
+
+    @abc.abstractmethod
+    def user_exists(self, login: str) -> bool:
+        """Whether there is a user of that name."""
+
+    @abc.abstractmethod
+    def add_user(self, login: str, password: str, email: str, admin: bool) -> None:
+        """Add a user with the hash of a password; 409 if there is one of that name."""
+
+    @abc.abstractmethod
+    def get_user_pass(self, login: str) -> str | None:
+        """The hash of a user's password, None for nobody."""
+
+    @abc.abstractmethod
+    def user_is_admin(self, login: str) -> bool:
+        """Whether a user is an administrator; nobody is not."""
+
+    @abc.abstractmethod
+    def get_credentials(self, login: str) -> Credentials | None:
+        """What a sign-in is checked against, None for nobody."""
+
+    @abc.abstractmethod
+    def get_user(self, login: str) -> Profile:
+        """What may be shown of a user; 404 for nobody."""
+
+    @abc.abstractmethod
+    def get_users(self, limit: int = MAX_PAGE, after: str | None = None) -> list[Profile]:
+        """The users by login, at most `limit`, those after `after`."""
+
+    @abc.abstractmethod
+    def change_user(
+        self,
+        login: str,
+        email: str | None = None,
+        admin: bool | None = None,
+        active: bool | None = None,
+    ) -> Profile:
+        """Change what is not None; whoever is disabled has no sessions any more.
+
+        Raises 404 for nobody, 409 if no active administrator would be left.
+        """
+
+    @abc.abstractmethod
+    def delete_user(self, login: str, stuff: bool = False) -> None:
+        """Remove a user with the sessions, and with the stuff if told so.
+
+        Raises 404 for nobody, 409 if stuff is left, or no active administrator would be.
+        """
+
+    @abc.abstractmethod
+    def set_user_pass(self, login: str, password: str, old: str | None = None) -> None:
+        """Set the hash of a user's password, and end all sessions; 404 for nobody.
+
+        If `old` is given, 403 unless the user is active and that is still the hash.
+        """
+
+    @abc.abstractmethod
+    def renew_user_pass(self, login: str, old: str, new: str) -> bool:
+        """Replace a hash by another one of the same password; False if it has changed meanwhile."""
+
+    @abc.abstractmethod
+    def add_session(self, session: Session, checked: Credentials) -> bool:
+        """Begin a session if the user is active and all is still as it was checked.
+
+        That is the hash, and whether one-time passwords are on. Expired sessions go.
+        """
+
+    @abc.abstractmethod
+    def get_session_user(self, session: str, now: float) -> str | None:
+        """Whose session it is, None if it has ended or its user is not active."""
+
+    @abc.abstractmethod
+    def get_sessions(self, login: str, now: float) -> list[Session]:
+        """The sessions of a user that have not ended, by the time they began."""
+
+    @abc.abstractmethod
+    def trade_session(
+        self, session: str, old: str, new: str, now: float, grace: float
+    ) -> tuple[str, float] | None:
+        """Replace the hash of a session's secret; its user and when it expires, None if it ended.
+
+        The hash before the last trade is taken once more within `grace` seconds of that trade, and
+        then stays replaced by what it was. Any other hash ends the session, and raises ReusedError.
+        """
+
+    @abc.abstractmethod
+    def delete_session(self, login: str, session: str) -> bool:
+        """End a session of a user; whether there was one."""
+
+    @abc.abstractmethod
+    def delete_sessions(self, login: str, but: str = "") -> None:
+        """End all sessions of a user, but for one if it is given."""
+
+    @abc.abstractmethod
+    def set_otp(self, login: str, secret: str) -> None:
+        """Give a user a secret for one-time passwords, not yet on; 409 if they are on."""
+
+    @abc.abstractmethod
+    def get_otp(self, login: str) -> str | None:
+        """A user's secret for one-time passwords, whether on or not yet; None for none."""
+
+    @abc.abstractmethod
+    def use_otp(self, login: str, secret: str, step: int, on: bool | None = None) -> bool:
+        """Use the one-time password of a secret and time step, and switch them on or off if told.
+
+        False, and nothing is changed, for a step that is not later than the last one used, and a
+        secret that the user has no more.
+        """
+
+    @abc.abstractmethod
+    def reset_otp(self, login: str) -> None:
+        """Take a user's one-time passwords away; 404 for nobody."""
+
+    @abc.abstractmethod
+    def add_stuff(self, stuff: str, login: str, price: float) -> None:
+        """Give a user new stuff; 409 if the name is taken, by whomever, 404 for no such user."""
+
+    @abc.abstractmethod
+    def get_stuff(self, stuff: str, login: str | None = None) -> tuple[str, float]:
+        """The owner and price of some stuff; 404 for none, 403 if not of `login` (if given)."""
+
+    @abc.abstractmethod
+    def get_user_stuff(
+        self, login: str, limit: int = MAX_PAGE, after: str | None = None
+    ) -> list[tuple[str, float]]:
+        """A user's stuff as (name, price) by name, at most `limit`, those after `after`."""
+
+    @abc.abstractmethod
+    def change_stuff(self, stuff: str, price: float, login: str | None = None) -> None:
+        """Set a price; 403 if there is a `login` and it does not own the stuff at this moment."""
+
+    @abc.abstractmethod
+    def delete_stuff(self, stuff: str, login: str | None = None) -> None:
+        """Remove stuff; 403 if there is a `login` and it does not own the stuff at this moment."""
+
+    @abc.abstractmethod
+    def close(self) -> None:
+        """Give back what is open; the next call opens it again."""
+
+
+# the errors that stores have in common
+def _error(status: int, message: str) -> Callable[[str], fsa.ErrorResponse]:
+    return lambda name: fsa.ErrorResponse(f"{message}: {name}", status)
+
+
+user_taken = _error(409, "cannot overwrite existing user")
+stuff_taken = _error(409, "cannot overwrite existing stuff")
+no_user = _error(404, "no such user")
+no_stuff = _error(404, "no such stuff")
+not_owner = _error(403, "stuff belongs to somebody else")
+
+
+last_admin = _error(409, "this is the last active administrator")
+owns_stuff = _error(409, "the user owns stuff: pass it with stuff=delete, or remove it before")
+password_changed = _error(403, "the password has been changed meanwhile")
+otp_is_on = _error(409, "one-time passwords are on already")

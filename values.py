@@ -1,0 +1,246 @@
+"""The types of values: each holds its rule, so that a value that exists is a valid value.
+
+Each is made from what a request contains, and refuses anything else with an error 400 that says
+what would do. `SCHEMA` is the same rule as JSON Schema, for openapi/.
+"""
+
+import datetime
+import math
+import re
+from typing import Annotated, Any, ClassVar, Self
+
+import FlaskSimpleAuth as fsa
+from email_validator import EmailNotValidError, validate_email
+from pydantic import BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+from pydantic.dataclasses import dataclass
+
+Schema = dict[str, Any]
+
+MAX_PRICE = 10**12
+MAX_PAGE = 1_000
+
+
+class Login(str):
+    """The name of a user: 2 to 32 lower case letters and digits, a letter first."""
+
+    PATTERN = r"[a-z][a-z0-9]{1,31}"
+    SCHEMA: ClassVar[Schema] = {"type": "string", "pattern": f"^{PATTERN}$", "examples": ["susie"]}
+
+    def __new__(cls, value: object) -> Self:
+        if isinstance(value, cls):
+            return value
+        if not isinstance(value, str) or not re.fullmatch(cls.PATTERN, value):
+            raise fsa.ErrorResponse(
+                "login must be 2 to 32 lower case letters and digits, a letter first", 400
+            )
+        return super().__new__(cls, value)
+
+
+class Password(str):
+    """A password in clear, at most 256 characters: how strong it must be, `acme.conf` says.
+
+    It never appears in an error, nor in its own representation.
+    """
+
+    MAX_LENGTH = 256
+    SCHEMA: ClassVar[Schema] = {
+        "type": "string",
+        "maxLength": MAX_LENGTH,
+        "format": "password",
+        "examples": ["Some-Pass-1"],
+    }
+
+    def __new__(cls, value: object) -> Self:
+        if not isinstance(value, str) or len(value) > cls.MAX_LENGTH:
+            raise fsa.ErrorResponse(
+                f"password must be a text of at most {cls.MAX_LENGTH} characters", 400
+            )
+        return super().__new__(cls, value)
+
+    def __repr__(self) -> str:
+        return "Password(…)"
+
+
+class NewPassword(Password):
+    """A password to be set: at most 256 characters, as strong as the configuration says."""
+
+
+class Email(str):
+    """An e-mail address (RFC 5322, RFC 6531), normalized; nobody asks whether it exists."""
+
+    MAX_LENGTH = 254  # RFC 5321
+    SCHEMA: ClassVar[Schema] = {
+        "type": "string",
+        "format": "email",
+        "maxLength": MAX_LENGTH,
+        "examples": ["susie@acme.org"],
+    }
+
+    def __new__(cls, value: object) -> Self:
+        if isinstance(value, cls):
+            return value
+        try:
+            if not isinstance(value, str) or len(value) > cls.MAX_LENGTH:
+                raise EmailNotValidError(f"a text of at most {cls.MAX_LENGTH} characters")
+            address = validate_email(value, check_deliverability=False, strict=True).normalized
+        except EmailNotValidError as e:
+            raise fsa.ErrorResponse(f"email must be an address: {e}", 400) from None
+        return super().__new__(cls, address)
+
+
+class Name(str):
+    """The name of some stuff: 1 to 100 printable characters, no `/`, no blank at either end.
+
+    It stands in a path, where `.` and `..` mean something else.
+    """
+
+    MAX_LENGTH = 100
+    SCHEMA: ClassVar[Schema] = {
+        "type": "string",
+        "maxLength": MAX_LENGTH,
+        "pattern": r"^(?!\.{1,2}$)[^\s/]([^/]*[^\s/])?$",
+        "format": "printable",  # no standard has that
+        "examples": ["pinte"],
+    }
+
+    def __new__(cls, value: object) -> Self:
+        if isinstance(value, cls):
+            return value
+        if (
+            not isinstance(value, str)
+            or not 1 <= len(value) <= cls.MAX_LENGTH
+            or not value.isprintable()
+            or "/" in value
+            or value != value.strip()
+            or value in (".", "..")
+        ):
+            raise fsa.ErrorResponse(
+                f"stuff must be 1 to {cls.MAX_LENGTH} printable characters, "
+                "without a / or a blank at either end, and not . or ..",
+                400,
+            )
+        return super().__new__(cls, value)
+
+
+class Price(float):
+    """A price: a finite number from 0 to 10^12."""
+
+    SCHEMA: ClassVar[Schema] = {
+        "type": "number",
+        "minimum": 0,
+        "maximum": MAX_PRICE,
+        "examples": [6.5],
+    }
+
+    def __new__(cls, value: object) -> Self:
+        if isinstance(value, cls):
+            return value
+        if (
+            not isinstance(value, int | float)
+            or isinstance(value, bool)
+            or not math.isfinite(value)
+            or not 0 <= value <= MAX_PRICE
+        ):
+            raise fsa.ErrorResponse(f"price must be a finite number from 0 to {MAX_PRICE}", 400)
+        return super().__new__(cls, value + 0.0)  # a sum, because -0.0 + 0.0 is 0.0
+
+
+class Limit(int):
+    """How many things a page holds at most: an integer from 1 to 1,000."""
+
+    SCHEMA: ClassVar[Schema] = {"type": "integer", "minimum": 1, "maximum": MAX_PAGE}
+
+    def __new__(cls, value: object) -> Self:
+        if not isinstance(value, int) or isinstance(value, bool) or not 1 <= value <= MAX_PAGE:
+            raise fsa.ErrorResponse(f"limit must be an integer from 1 to {MAX_PAGE}", 400)
+        return super().__new__(cls, value)
+
+
+class Code(str):
+    """A one-time password: six digits, as text, since it may begin with 0."""
+
+    PATTERN = "[0-9]{6}"
+    SCHEMA: ClassVar[Schema] = {"type": "string", "pattern": f"^{PATTERN}$", "examples": ["123456"]}
+
+    def __new__(cls, value: object) -> Self:
+        if not isinstance(value, str) or not re.fullmatch(cls.PATTERN, value):
+            raise fsa.ErrorResponse("code must be a text of six digits", 400)
+        return super().__new__(cls, value)
+
+
+class Delete(str):
+    """The word `delete`, for what must not happen by mistake."""
+
+    SCHEMA: ClassVar[Schema] = {"type": "string", "const": "delete"}
+
+    def __new__(cls, value: object) -> Self:
+        if value != "delete":
+            raise fsa.ErrorResponse("stuff may only be delete here", 400)
+        return super().__new__(cls, value)
+
+
+class Numbers(list[int]):
+    """At most 50 integers of at most 300 digits each: so much `isprime` does in 0.2 s."""
+
+    MAX_LENGTH = 50
+    MAX_DIGITS = 300
+    SCHEMA: ClassVar[Schema] = {
+        "type": "array",
+        "maxItems": MAX_LENGTH,
+        "items": {
+            "type": "integer",
+            "exclusiveMinimum": -(10**MAX_DIGITS),
+            "exclusiveMaximum": 10**MAX_DIGITS,
+        },
+        "examples": [[2, 3, 4, 5]],
+    }
+
+    def __init__(self, values: object):
+        if (
+            not isinstance(values, list)
+            or len(values) > self.MAX_LENGTH
+            or any(type(n) is not int or abs(n) >= 10**self.MAX_DIGITS for n in values)
+        ):
+            raise fsa.ErrorResponse(
+                f"li must be a list of at most {self.MAX_LENGTH} integers "
+                f"of at most {self.MAX_DIGITS} digits each",
+                400,
+            )
+        super().__init__(values)
+
+
+def _birthday(value: object) -> datetime.date:
+    """A date from its text (RFC 3339 full-date), not after tomorrow in UTC.
+
+    Somewhere east tomorrow has begun; pydantic alone would take numbers and times for dates.
+    """
+    if not isinstance(value, str) or not re.fullmatch(r"[0-9]{4}-[0-9]{2}-[0-9]{2}", value):
+        raise ValueError("must be a date such as 2020-07-29")
+    born = datetime.date.fromisoformat(value)
+    if born > datetime.datetime.now(datetime.UTC).date() + datetime.timedelta(days=1):
+        raise ValueError("must not be in the future")
+    return born
+
+
+@dataclass(config=ConfigDict(extra="forbid"))
+class Someone:
+    """Somebody with a name of 1 to 200 characters and a date of birth, and nothing else."""
+
+    name: Annotated[str, Field(min_length=1, max_length=200, examples=["Susie"])]
+    born: Annotated[datetime.date, BeforeValidator(_birthday), Field(examples=["2020-07-29"])]
+
+    @model_validator(mode="wrap")
+    @classmethod
+    def _explain(cls, value: Any, handler: Any) -> Any:
+        """Say what is wrong in a line, instead of pydantic's page with the input in it."""
+        try:
+            if len(value.kwargs or ()) > len(cls.__annotations__):
+                raise fsa.ErrorResponse("who must have a name and a date of birth, no more", 400)
+            return handler(value)
+        except ValidationError as e:
+            faults = [
+                f"{'.'.join(map(str, f['loc']))}: {f['msg'].removeprefix('Value error, ')}"
+                for f in e.errors()
+            ]
+            message = f"who must have a name and a date of birth: {'; '.join(faults)}"
+            raise fsa.ErrorResponse(message, 400) from None
