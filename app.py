@@ -19,19 +19,33 @@ from flask import url_for
 from pydantic.dataclasses import dataclass
 from typing_extensions import TypedDict
 
-import account
 import auth
 import cli
 import database
 import openapi
-from account import FirstStep, Token
-from openapi.returns import Accepted, Answer, Conflict, Created, Done, Message, Ok, Page, jsonify
-from security import rate_limit
+import tokens
+import users
+from openapi.returns import (
+    Accepted,
+    Answer,
+    Conflict,
+    Created,
+    Done,
+    Message,
+    Ok,
+    Page,
+    jsonify,
+    next_page,
+)
+from security import audit, rate_limit
+from security.passwords import hash_password
+from tokens import FirstStep, Token
 from values import MAX_PAGE, Email, Limit, Login, Name, NewPassword, Numbers, Price, Someone
 from web import cors, errors, frontend, requests, responses
+from web.application import Flask
 from web.requests import Json
 
-app = fsa.Flask("acme", static_folder=None)
+app = Flask("acme", static_folder=None)
 
 try:
     app.config.from_pyfile(os.environ.get("ACME_CONFIG", "acme.conf"))
@@ -39,10 +53,12 @@ try:
     responses.init_app(app)
     errors.init_app(app)
     requests.init_app(app)
+    audit.init_app(app)
     rate_limit.init_app(app)
     auth.init_app(app)
     openapi.init_app(app)
-    account.init_app(app)
+    tokens.init_app(app)
+    users.init_app(app)
     frontend.init_app(app)
     cli.init_app(app)
     if not cli.works_on_database():
@@ -80,14 +96,14 @@ def get_hello_me(user: fsa.CurrentUser) -> Ok[HelloMe]:
 @app.get("/token", authz="AUTH", authn=["basic", "param"])
 def get_token(user: fsa.CurrentUser) -> Ok[Token] | Accepted[FirstStep]:
     """A token for who signs in with a password."""
-    return account.sign_in(user)
+    return tokens.sign_in(user)
 
 
 # web applications like to POST with authentication parameters to get a token
 @app.post("/token", authz="AUTH", authn="param")
 def post_token(user: fsa.CurrentUser) -> Created[Token] | Accepted[FirstStep]:
     """A token for who signs in with a password as parameter, and a cookie to refresh it."""
-    return account.sign_in_for_long(user)
+    return tokens.sign_in_for_long(user)
 
 
 @app.get("/stuff", authz="AUTH")
@@ -96,7 +112,7 @@ def get_stuff(
 ) -> Page[tuple[str, float]]:
     """One's own stuff by name; a full page has a link to the next one (RFC 8288)."""
     page = db.get_user_stuff(user, limit, after)
-    return account.next_page(page, limit, page[-1][0] if page else None)
+    return next_page(page, limit, page[-1][0] if page else None)
 
 
 @app.post("/stuff", authz="AUTH")
@@ -143,9 +159,9 @@ def post_user(
     login: Login, password: NewPassword, email: Email, user: fsa.CurrentUser
 ) -> Created[Message] | Conflict:
     """Add a user. With param authentication, `password` is the caller's and the new user's."""
-    db.add_user(login, auth.hash_password(password), email, False)
-    auth.audit("user added", user, login)
-    location = url_for("account.get_user", login=login)
+    db.add_user(login, hash_password(password), email, False)
+    audit.audit("user added", user, login)
+    location = url_for("users.get_user", login=login)
     return {"msg": f"user added: {login}"}, 201, {"Location": location}
 
 

@@ -17,9 +17,10 @@ import flask
 import FlaskSimpleAuth as fsa
 from flask.cli import AppGroup
 
-import auth
 import values
 from database import db, open_store
+from security.audit import audit
+from security.passwords import hash_password
 from store.sql import SqlStore
 
 group = AppGroup("db", help="The database: its schema, copies of it, moves to another engine.")
@@ -144,7 +145,7 @@ def _change(event: str, login: str) -> Iterator[None]:
         _fail(e.message)
     except UnicodeError:
         _fail("that is not UTF-8")
-    auth.audit(event, None, login)
+    audit(event, None, login)
     click.echo(f"{login}: {event}")
 
 
@@ -154,7 +155,7 @@ def _password() -> str:
         text = click.prompt("Password", hide_input=True, confirmation_prompt=True)
     else:
         text = sys.stdin.readline().rstrip("\r\n")
-    return auth.hash_password(values.Password(text))
+    return hash_password(values.Password(text))
 
 
 @users.command("list")

@@ -4,6 +4,7 @@ from typing import Annotated, Generic, Literal, TypeVar, cast
 
 import flask
 import FlaskSimpleAuth as fsa
+from flask import url_for
 from typing_extensions import TypedDict  # of Python's own, pydantic takes only that of 3.12
 
 T = TypeVar("T")
@@ -37,3 +38,11 @@ Accepted = tuple[T, Literal[202]]
 Done = tuple[Literal[""], Literal[204]] | tuple[Literal[""], Literal[204], dict[str, str]]
 # what only a route itself knows to refuse; all other errors follow from its declaration
 Conflict = tuple[Error, Literal[409]]
+
+
+def next_page(page: list[T], limit: int, last: str | None) -> Page[T]:
+    """A page of a list with, if it is full, the link to what comes after its `last` name."""
+    if len(page) < limit:
+        return page, 200, {}
+    following = url_for(flask.request.endpoint or "", limit=limit, after=last)
+    return page, 200, {"Link": f'<{following}>; rel="next"'}

@@ -16,6 +16,9 @@ import flask
 import FlaskSimpleAuth as fsa
 import limits
 
+import values
+from security.audit import audit
+
 log = logging.getLogger("acme")
 
 RETRY = 5.0  # seconds until a storage that has failed is asked again
@@ -31,7 +34,7 @@ def network(address: str | None) -> str:
     return address or ""
 
 
-class Throttle:
+class RateLimiter:
     """Counts in a storage of the `limits` library, such as `memory://` or `redis://host:6379`."""
 
     def __init__(self, rates: str, storage: str) -> None:
@@ -110,6 +113,23 @@ def _limiter(storage: str, **options: Any) -> limits.strategies.RateLimiter:
     )
 
 
+def limiter() -> RateLimiter:
+    """The limiter of the current application."""
+    found: RateLimiter = flask.current_app.extensions["rate_limit"]
+    return found
+
+
+def count_failure(login: str, everywhere: bool = False) -> None:
+    """Count a failed attempt and audit it; what is no login may be a password, and is left out."""
+    limiter().fail(login, everywhere)
+    try:
+        audit("failed attempt", values.Login(login))
+    except fsa.ErrorResponse:
+        audit("failed attempt", None)
+
+
 def init_app(app: fsa.Flask) -> None:
     """Set up the count that the configuration asks for."""
-    app.extensions["throttle"] = Throttle(app.config["ACME_LOGIN_LIMIT"], app.config["ACME_LIMITS"])
+    app.extensions["rate_limit"] = RateLimiter(
+        app.config["ACME_LOGIN_LIMIT"], app.config["ACME_LIMITS"]
+    )

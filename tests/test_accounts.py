@@ -1,21 +1,21 @@
 """Accounts: who may do what, when tokens and cookies end, the second factor, the audit trail."""
 
-import datetime
 import json
 import logging
+import sys
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 
 import argon2
 import bcrypt
+import FlaskSimpleAuth as fsa
 import jwt
 import pyotp
 import pytest
 
-import auth
 from database import db
-from security import rate_limit
+from security import audit, passwords, rate_limit, sessions, totp
 from test import ACME_BASIC, app, basic_auth
 from tests.conftest import PASSWORD, STORES, Target, configured, granian, new_name, run, until
 
@@ -97,7 +97,7 @@ def test_last_admin(kind, new_database):
             def remove(login, way=way):
                 try:
                     way(login)
-                except auth.fsa.ErrorResponse as e:
+                except fsa.ErrorResponse as e:
                     return e.status
                 return 200
 
@@ -150,7 +150,7 @@ def test_change_during_reset(target):
     for changed in False, True:
         if changed:
             db.change_user(login, active=False)
-        with pytest.raises(auth.fsa.ErrorResponse) as error:
+        with pytest.raises(fsa.ErrorResponse) as error:
             db.set_user_pass(login, BCRYPT, CHEAP if changed else old)
         assert error.value.status == 403
         assert db.get_user_pass(login) == CHEAP
@@ -231,10 +231,10 @@ def test_crowd(monkeypatch):
     headers = token_of("acme")
     monkeypatch.setattr(argon2.PasswordHasher, "verify", verify)
     with ThreadPoolExecutor(16) as pool:
-        inside = auth.HASHES + auth.WAITING
+        inside = passwords.MAX_HASHES + passwords.MAX_WAITING
         first = [pool.submit(call, "GET", "/hello-me", None, ACME_BASIC) for _ in range(inside)]
-        until(lambda: auth._ROOM._value == 0)
-        for _ in range(auth.HASHES):
+        until(lambda: passwords.hash_queue._value == 0)
+        for _ in range(passwords.MAX_HASHES):
             started.acquire()
         res = call("GET", "/hello-me", None, ACME_BASIC)
         assert (res.status_code, res.headers["Retry-After"]) == (503, "1")
@@ -242,7 +242,7 @@ def test_crowd(monkeypatch):
         assert not started.acquire(blocking=False)
         finish.set()
         assert {answer.result().status_code for answer in first} == {200}
-    assert auth._ROOM._value == inside
+    assert passwords.hash_queue._value == inside
 
 
 # --- sessions
@@ -316,12 +316,12 @@ def test_theft(browser, theft, monkeypatch, caplog):
     """Any other second use ends the whole session, its access tokens too, and is logged."""
     client, login = browser
     caplog.set_level(logging.INFO, "acme.audit")
-    monkeypatch.setattr(auth.audit_log, "propagate", True)
+    monkeypatch.setattr(audit.log, "propagate", True)
     first = sign_in(client, login)
     stolen = client.get_cookie("refresh", path="/token").value
     assert refresh(client).status_code == 201
     if theft == "late":
-        monkeypatch.setattr(auth, "GRACE", -1.0)
+        monkeypatch.setattr(sessions, "GRACE", -1.0)
     elif theft == "successor used":
         assert refresh(client).status_code == 201
     elif theft == "third":
@@ -350,7 +350,7 @@ def test_two_uses_at_once(browser):
 
         def use(_, cookie=cookie):
             with app.test_request_context():
-                return auth.refresh_session(app, cookie)
+                return sessions.refresh_session(cookie)
 
         with ThreadPoolExecutor(2) as pool:
             one, other = pool.map(use, range(2))
@@ -412,7 +412,7 @@ def check_sessions(client, login, monkeypatch):
     assert call("DELETE", path, headers=bearer(res)).status_code == 204
     assert call("GET", "/hello-me", headers=bearer(res)).status_code == 401
     # a week later
-    monkeypatch.setattr(auth.time, "time", lambda now=time.time(): now + 8 * 24 * 3600)
+    monkeypatch.setattr(time, "time", lambda now=time.time(): now + 8 * 24 * 3600)
     token_of(login)
     assert len(db.get_sessions(login, 0)) == 1
 
@@ -453,7 +453,7 @@ def phone(target, monkeypatch):
     headers = token_of(login)
     secret = call("POST", f"/user/{login}/otp", headers=headers).json["secret"]
     clock = {"now": time.time()}
-    monkeypatch.setattr(auth.time, "time", lambda: clock["now"])
+    monkeypatch.setattr(time, "time", lambda: clock["now"])
 
     def code():
         clock["now"] += 30
@@ -482,7 +482,7 @@ def test_second_factor(phone):
     assert "Set-Cookie" not in res.headers
     step = {"Authorization": f"Bearer {res.json['otp']}"}
     claims = jwt.decode(res.json["otp"], options={"verify_signature": False})
-    assert 290 < claims["exp"] - datetime.datetime.now().timestamp() < 310
+    assert 290 < claims["exp"] - time.time() < 310
     assert call("GET", "/hello-me", headers=step).status_code == 401
     assert call("POST", "/token/otp", {"code": "000000"}, step).status_code == 401
     good = code()
@@ -542,7 +542,7 @@ def test_window_of_codes(target, steps, good):
     db.set_otp(login, secret)
     code = pyotp.TOTP(secret).at(time.time() + 30 * steps)
     with app.test_request_context():
-        assert auth.check_code(login, secret, code) == good
+        assert totp.check_code(login, secret, code) == good
 
 
 @IN_PROCESS
@@ -554,7 +554,7 @@ def test_code_used_at_once(phone):
 
         def use(_, good=good):
             with app.test_request_context():
-                return auth.check_code(login, db.get_otp(login), good)
+                return totp.check_code(login, db.get_otp(login), good)
 
         with ThreadPoolExecutor(4) as pool:
             assert sorted(pool.map(use, range(4))) == [False, False, False, True]
@@ -567,7 +567,7 @@ def test_code_used_at_once(phone):
 def strict(target, monkeypatch):
     """Three failures for a login, five for an address."""
     monkeypatch.setitem(
-        app.extensions, "throttle", rate_limit.Throttle("3/minute, 5/minute", "memory://")
+        app.extensions, "rate_limit", rate_limit.RateLimiter("3/minute, 5/minute", "memory://")
     )
 
 
@@ -620,7 +620,7 @@ def test_audit(browser, monkeypatch, caplog):
     """One JSON line for each event, with when, who, whom and from where, and no secret."""
     client, login = browser
     caplog.set_level(logging.INFO, "acme.audit")
-    monkeypatch.setattr(auth.audit_log, "propagate", True)
+    monkeypatch.setattr(audit.log, "propagate", True)
     admin = new_user(admin=True)
     sign_in(client, login)
     refresh(client)
@@ -646,7 +646,7 @@ def test_audit(browser, monkeypatch, caplog):
         assert secret not in caplog.text
 
 
-USER = (auth.sys.executable, "-m", "flask", "--app", "./app.py", "user")
+USER = (sys.executable, "-m", "flask", "--app", "./app.py", "user")
 
 
 def test_command_line(new_database):

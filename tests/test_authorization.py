@@ -13,11 +13,11 @@ import jwt
 import pyotp
 import pytest
 
-import auth
 from database import db
 from docs import authorization
 from openapi.document import Document
 from openapi.routes import routes
+from security.sessions import OTP_REALM
 from test import app, basic_auth
 from tests.conftest import PASSWORD, STORES, Target, configured, granian, new_name
 from tests.test_accounts import HASH, NEW_PASSWORD, new_user, token_of
@@ -107,7 +107,7 @@ def ended(login):
         token_of(login)["Authorization"].split()[1], options={"verify_signature": False}
     )["scope"]
     claims = {"sub": login, "aud": "acme", "exp": time.time() + 60, "scope": session}
-    for name, change in {"expired": {"exp": 1}, "realm": {"aud": auth.OTP_REALM}}.items():
+    for name, change in {"expired": {"exp": 1}, "realm": {"aud": OTP_REALM}}.items():
         value = jwt.encode(claims | change, app.config["FSA_TOKEN_SECRET"])
         tokens[name] = {"Authorization": f"Bearer {value}"}
     tokens["forged"] = {"Authorization": f"Bearer {jwt.encode(claims, 'x' * 64)}"}

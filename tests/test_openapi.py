@@ -170,7 +170,7 @@ def test_all_routes_are_recorded():
     """Decorators and blueprints pass openapi/routes.py, by what is private in FSA 36."""
     declared = app.extensions["openapi"]
     assert {rule.endpoint for rule in app.url_map.iter_rules()} == set(declared)
-    assert declared["account.delete_token"] == ("AUTH", "token", None)
+    assert declared["tokens.delete_token"] == ("AUTH", "token", None)
     assert declared["get_stuff_sid"] == (("stuff", "sid"), None, None)
     assert {*app._fsa._am._auth} == {"none", *SCHEMES}
 

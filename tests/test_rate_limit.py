@@ -109,7 +109,7 @@ def test_away(tmp_path):
 def test_networks(address, other, same):
     """A subscriber of IPv6 has 2^64 addresses, and counts once."""
     app = flask.Flask("acme")
-    attempts = rate_limit.Throttle("1/hour, 1/hour", "memory://")
+    attempts = rate_limit.RateLimiter("1/hour, 1/hour", "memory://")
     with app.test_request_context(environ_base={"REMOTE_ADDR": address}):
         attempts.fail("susie")
         with pytest.raises(fsa.ErrorResponse, match="too many"):

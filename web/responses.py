@@ -17,6 +17,7 @@ HEADERS = {
     "Referrer-Policy": "no-referrer",
     "X-Content-Type-Options": "nosniff",
 }
+AS_FLASK = orjson.OPT_SORT_KEYS | orjson.OPT_PASSTHROUGH_DATACLASS | orjson.OPT_PASSTHROUGH_DATETIME
 HSTS = "max-age=31536000"  # seconds: a year (RFC 6797)
 PAGE_HEADERS = {
     # nothing inline, and nothing from elsewhere
@@ -47,26 +48,23 @@ class Response(flask.Response):
         return super().get_wsgi_headers(environ)
 
 
-def _write_json(app: fsa.Flask) -> None:
-    """Let orjson write what routes return, as Flask would but for those values that it cannot."""
-    provider: Any = app.json
-    by_flask = provider.response
-    as_flask = (
-        orjson.OPT_SORT_KEYS | orjson.OPT_PASSTHROUGH_DATACLASS | orjson.OPT_PASSTHROUGH_DATETIME
-    )
+class JSONProvider(fsa._JSONProvider):
+    """Writes JSON by orjson, as Flask would but for those values that orjson cannot write.
 
-    def plain(value: object) -> object:
-        return float(value) if isinstance(value, float) else provider.default(value)
+    FlaskSimpleAuth's own, which knows dates and dataclasses, is private.
+    """
 
-    def response(*args: Any, **kwargs: Any) -> Any:
+    def response(self, *args: Any, **kwargs: Any) -> Any:
+        """A response with a value as its body."""
         if len(args) == 1 and not kwargs:
             # integers beyond 64 bits and lone surrogates are not orjson's
             with contextlib.suppress(TypeError):
-                body = orjson.dumps(args[0], plain, as_flask) + b"\n"
-                return app.response_class(body, content_type="application/json")
-        return by_flask(*args, **kwargs)
+                body = orjson.dumps(args[0], self._plain, AS_FLASK) + b"\n"
+                return flask.current_app.response_class(body, content_type="application/json")
+        return super().response(*args, **kwargs)
 
-    setattr(provider, "response", response)  # noqa: B010
+    def _plain(self, value: object) -> object:
+        return float(value) if isinstance(value, float) else self.default(value)
 
 
 def finish_response(response: flask.Response) -> flask.Response:
@@ -92,8 +90,6 @@ def hide_query(record: logging.LogRecord) -> bool:
 
 
 def init_app(app: fsa.Flask) -> None:
-    """Write responses, and add headers to them."""
-    app.response_class = Response
-    _write_json(app)
+    """Add headers to responses, and keep queries out of Werkzeug's access log."""
     app.after_request(finish_response)
     logging.getLogger("werkzeug").addFilter(hide_query)

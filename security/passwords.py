@@ -1,0 +1,107 @@
+"""Passwords: hashing (argon2id), a bounded hash queue, and the check at a sign-in."""
+
+import concurrent.futures
+import contextlib
+import functools
+import os
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import argon2
+import bcrypt
+import flask
+import FlaskSimpleAuth as fsa
+
+from database import db
+from security.rate_limit import count_failure, limiter
+from store.base import Credentials
+
+MAX_HASHES = 1  # how many passwords are hashed at the same time, in a process
+MAX_WAITING = 4  # how many more may wait for that: far fewer than there are threads
+hash_queue = threading.BoundedSemaphore(MAX_HASHES + MAX_WAITING)
+hash_slots = threading.BoundedSemaphore(MAX_HASHES)
+NICE = 10  # so much later than all others comes a thread that hashes (POSIX nice)
+
+wrong_password = functools.partial(fsa.ErrorResponse, "invalid username or password", 401)
+
+
+@contextlib.contextmanager
+def _hashing() -> Iterator[Callable[..., Any]]:
+    """A place to hash: the few who wait for one leave most threads to who has a token, else 503.
+
+    Yields what calls a function with its arguments in a thread that gives way to all others.
+    """
+    if not hash_queue.acquire(blocking=False):
+        message = "too many sign-ins at the same time: try again"
+        raise fsa.ErrorResponse(message, 503, {"Retry-After": "1"})
+    try:
+        with hash_slots:
+            yield lambda function, *args: _hasher().submit(function, *args).result()
+    finally:
+        hash_queue.release()
+
+
+@functools.cache
+def _hasher() -> concurrent.futures.ThreadPoolExecutor:
+    """The threads of this process that hash, as many as desks: whoever has a token goes first."""
+
+    def give_way() -> None:
+        if sys.platform == "linux":  # where it is a thread's own, not the process's
+            with contextlib.suppress(OSError):  # a sandbox may forbid it
+                os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), NICE)
+
+    return concurrent.futures.ThreadPoolExecutor(MAX_HASHES, "hasher", give_way)
+
+
+def is_password(password: str, reference: str) -> bool:
+    """Whether a password is the one of a hash, argon2 or (from elsewhere) bcrypt."""
+    with _hashing() as call:
+        return bool(call(_verify, password, reference))
+
+
+def _verify(password: str, reference: str) -> bool:
+    if reference.startswith("$2"):
+        return bcrypt.checkpw(password.encode()[:72], reference.encode())
+    try:  # FlaskSimpleAuth's own check logs an error for each wrong one
+        return argon2.PasswordHasher().verify(reference, password)
+    except (argon2.exceptions.VerificationError, argon2.exceptions.InvalidHashError):
+        return False
+
+
+def hash_password(password: str, check: bool = True) -> str:
+    """The hash of a password; 400 if it is weak, unless it need not be checked."""
+    app = flask.current_app
+    assert isinstance(app, fsa.Flask)
+    with _hashing() as call:
+        return str(call(app.hash_password, password, check))
+
+
+def renewed_hash(login: str, password: str, reference: str) -> str:
+    """The hash that the store has from now on: another one if it was not made as ours are."""
+    hasher = argon2.PasswordHasher(**flask.current_app.config["FSA_PASSWORD_OPTS"])
+    if reference.startswith("$argon2") and not hasher.check_needs_rehash(reference):
+        return reference
+    new = hash_password(password, check=False)
+    return new if db.renew_user_pass(login, reference, new) else reference
+
+
+def check_password(login: object, password: object) -> Credentials | None:
+    """A user's credentials if the password is right and the user active, else None.
+
+    An unknown user takes as long as a known one. Raises 429 after too many failures.
+    """
+    if not isinstance(login, str) or not isinstance(password, str):
+        raise fsa.ErrorResponse("username and password must be texts", 400)
+    nobody: str = flask.current_app.config["ACME_NOBODY"]
+    limiter().check(login)
+    with _hashing() as call:
+        limiter().check(login)  # once more: others may have failed while this one waited
+        credentials = db.get_credentials(login)
+        reference = credentials.password if credentials else nobody
+        right = call(_verify, password, reference)
+        if not right or not credentials or not credentials.active:
+            count_failure(login)
+            return None
+    return credentials

@@ -1,0 +1,116 @@
+"""Sessions in the store, the tokens (JWT) that name them, and refresh token rotation."""
+
+import functools
+import hashlib
+import hmac
+import secrets
+import time
+from typing import Any
+
+import flask
+import FlaskSimpleAuth as fsa
+import jwt
+
+from database import db
+from security.audit import audit
+from security.passwords import wrong_password
+from store.base import ReusedError, Session
+
+SESSION = 7 * 24 * 3600.0  # seconds that a session lasts from the sign-in
+GRACE = 10.0  # seconds in which a traded refresh cookie is taken once more
+OTP_REALM = "acme-otp"
+OTP_DELAY = 5.0  # minutes for the second step
+
+
+def wrong_token() -> fsa.ErrorResponse:
+    """The one answer to every bad token, and its challenge (RFC 6750)."""
+    flask.request.environ["acme.challenge"] = 'Bearer realm="acme", error="invalid_token"'
+    return fsa.ErrorResponse("invalid token: get a new one at /token", 401)
+
+
+def sha256(secret: str) -> str:
+    return hashlib.sha256(secret.encode()).hexdigest()
+
+
+def begin_session(login: str, lasting: bool) -> tuple[str, str | None]:
+    """A session's token, and its refresh cookie if it lasts longer than the token.
+
+    Raises 401 if the user is not as he was when the password was checked.
+    """
+    now = time.time()
+    secret = secrets.token_urlsafe(32) if lasting else None
+    session = Session(
+        id=secrets.token_urlsafe(16),
+        login=login,
+        created=now,
+        used=now,
+        expires=now + (SESSION if lasting else 60 * flask.current_app.config["FSA_TOKEN_DELAY"]),
+        origin=flask.request.remote_addr or "",
+        secret=sha256(secret) if secret else None,
+    )
+    checked = flask.g.get("credentials") or db.get_credentials(login)
+    if not checked or not db.add_session(session, checked):
+        raise wrong_password()
+    audit("sign-in", login)
+    return session_token(login, session.id), f"{session.id}.{secret}" if secret else None
+
+
+def _token(login: str, realm: str, scope: str, minutes: float) -> str:
+    """A token as FlaskSimpleAuth makes them, signed with the first of the secrets (JWT, HS256)."""
+    claims = {"sub": login, "aud": realm, "scope": scope, "exp": int(time.time() + 60 * minutes)}
+    key: str = flask.current_app.config["ACME_TOKEN_SECRETS"][0]
+    return jwt.encode(claims, key, "HS256")
+
+
+def session_token(login: str, session: str) -> str:
+    """The token that opens the API in the name of a session."""
+    config = flask.current_app.config
+    return _token(login, config["FSA_REALM"], session, config["FSA_TOKEN_DELAY"])
+
+
+def first_step(login: str) -> str:
+    """The token for the second step, good as long as the password is the same."""
+    return _token(login, OTP_REALM, sha256(flask.g.credentials.password), OTP_DELAY)
+
+
+def refresh_session(cookie: str) -> tuple[str, str, float] | None:
+    """A new token, a new refresh cookie and when it expires, None if the session has ended.
+
+    The new secret follows from the old one, so that a cookie that is taken twice (a double reload,
+    two tabs) gives the same successor. Any other second use is theft, and ends the session.
+    """
+    session, _, secret = cookie.partition(".")
+    key = flask.current_app.config["FSA_TOKEN_SECRET"].encode()
+    new = hmac.new(key, f"refresh {session} {secret}".encode(), "sha256").hexdigest()
+    try:
+        traded = db.trade_session(session, sha256(secret), sha256(new), time.time(), GRACE)
+    except ReusedError as e:
+        audit("refresh cookie reused", e.login)
+        return None
+    if not traded:
+        return None
+    login, expires = traded
+    return session_token(login, session), f"{session}.{new}", expires
+
+
+@functools.lru_cache(4096)
+def token_claims(token: str, keys: tuple[str, ...], realm: str) -> tuple[str, str, int]:
+    """A token's login, scope and end, if one of the secrets has signed it for the realm; else 401.
+
+    What is refused is not remembered, and whoever asks must look at the clock.
+    """
+    for key in keys:
+        try:
+            claims: dict[str, Any] = jwt.decode(
+                token,
+                key,
+                algorithms=["HS256"],
+                audience=realm,
+                options={"require": ["sub", "exp", "scope"]},
+            )
+        except jwt.InvalidSignatureError:
+            continue
+        except jwt.InvalidTokenError:
+            break
+        return str(claims["sub"]), str(claims["scope"]), int(claims["exp"])
+    raise wrong_token()

@@ -1,0 +1,33 @@
+"""One-time passwords (TOTP, RFC 6238), the second factor."""
+
+import functools
+import hmac
+import threading
+import time
+
+import FlaskSimpleAuth as fsa
+import pyotp
+
+from database import db
+from security.rate_limit import count_failure, limiter
+
+totp_lock = threading.Lock()  # one code is checked at a time: guesses at once count as others do
+
+wrong_code = functools.partial(fsa.ErrorResponse, "invalid code, or used before")
+
+
+def check_code(login: str, secret: str | None, code: str, on: bool | None = None) -> bool:
+    """Whether a one-time password (RFC 6238) is right, and not used before; 429 as above.
+
+    A clock may be 30 seconds off. `on` switches them on or off along with it.
+    """
+    now = int(time.time())
+    totp = pyotp.TOTP(secret or pyotp.random_base32())
+    with totp_lock:
+        limiter().check(login, everywhere=True)
+        for step in range(now // totp.interval - 1, now // totp.interval + 2):
+            right = hmac.compare_digest(totp.generate_otp(step), code)
+            if right and secret and db.use_otp(login, secret, step, on):
+                return True
+        count_failure(login, everywhere=True)
+        return False

@@ -1,0 +1,114 @@
+"""Tokens: the steps of a sign-in, refresh, sign-out, and the refresh cookie.
+
+The tutorial's own `/token` routes are in app.py; docs/accounts.md tells the life of a token.
+"""
+
+import time
+import urllib.parse
+
+import flask
+import FlaskSimpleAuth as fsa
+from flask import url_for
+from typing_extensions import TypedDict
+from werkzeug.http import dump_cookie
+
+from database import db
+from openapi.returns import Accepted, Created, Done, Ok
+from security.audit import audit
+from security.sessions import OTP_REALM, SESSION, begin_session, first_step, refresh_session
+from security.totp import check_code, wrong_code
+from values import Code
+
+COOKIE = "refresh"
+LOCAL = ("localhost", "127.0.0.1", "::1")
+
+tokens = flask.Blueprint("tokens", __name__)
+
+
+class Token(TypedDict):
+    """What opens the API for ten minutes, as `Authorization: Bearer …`."""
+
+    token: str
+
+
+class FirstStep(TypedDict):
+    """A token for the second step of a sign-in, good for five minutes at `/token/otp`."""
+
+    otp: str
+
+
+def sign_in(login: str) -> Ok[Token] | Accepted[FirstStep]:
+    """The answer to who has shown a password: a token, or the way to the second step."""
+    if flask.g.credentials.otp:
+        return _first_step(login)
+    token, _ = begin_session(login, lasting=False)
+    return Token(token=token), 200
+
+
+def sign_in_for_long(login: str) -> Created[Token] | Accepted[FirstStep]:
+    """The same, with a refresh cookie."""
+    return _first_step(login) if flask.g.credentials.otp else _lasting(login)
+
+
+def _first_step(login: str) -> Accepted[FirstStep]:
+    audit("first step of a sign-in", login)
+    return {"otp": first_step(login)}, 202
+
+
+def _lasting(login: str) -> Created[Token]:
+    token, cookie = begin_session(login, lasting=True)
+    headers = {
+        "Location": url_for("users.get_sessions", login=login),
+        "Set-Cookie": _cookie(cookie or "", time.time() + SESSION),
+    }
+    return {"token": token}, 201, headers
+
+
+def _cookie(value: str, expires: float) -> str:
+    """The refresh cookie, which only the token routes get; an empty one takes it away."""
+    host = urllib.parse.urlsplit(flask.request.host_url).hostname
+    return dump_cookie(
+        COOKIE,
+        value,
+        max_age=max(0, int(expires - time.time())),
+        path="/token",
+        secure=flask.request.is_secure or host not in LOCAL,
+        httponly=True,
+        samesite="Strict",
+    )
+
+
+@tokens.post("/token/otp", authz="AUTH", authn="token", realm=OTP_REALM)
+def post_token_otp(code: Code, user: fsa.CurrentUser) -> Created[Token]:
+    """The second step of a sign-in: a token for a one-time password."""
+    if not check_code(user, db.get_otp(user), code):
+        raise wrong_code(401)
+    return _lasting(user)
+
+
+@tokens.post("/token/refresh", authz="OPEN")
+def post_token_refresh(refresh: fsa.Cookie = fsa.Cookie("")) -> Created[Token]:
+    """A new token for a refresh cookie, which is traded for a new one."""
+    refreshed = refresh_session(refresh) if refresh else None
+    if not refreshed:
+        message = "the session has ended: sign in at /token"
+        raise fsa.ErrorResponse(message, 401, {"Set-Cookie": _cookie("", 0)} if refresh else {})
+    token, successor, expires = refreshed
+    location = url_for("post_token")
+    return {"token": token}, 201, {"Location": location, "Set-Cookie": _cookie(successor, expires)}
+
+
+@tokens.delete("/token", authz="AUTH", authn="token")
+def delete_token(user: fsa.CurrentUser, all: bool = False) -> Done:  # noqa: A002
+    """Sign out: this session, or all of one's sessions, end at once, everywhere."""
+    if all:
+        db.delete_sessions(user)
+    else:
+        db.delete_session(user, flask.g.session)
+    audit("sign-out of all" if all else "sign-out", user)
+    return "", 204, {"Set-Cookie": _cookie("", 0)}
+
+
+def init_app(app: fsa.Flask) -> None:
+    """Register the routes."""
+    app.register_blueprint(tokens)

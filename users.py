@@ -1,0 +1,166 @@
+"""Users: profiles, passwords, second factor, and sessions.
+
+`POST /user` is the tutorial's own, in app.py.
+"""
+
+import time
+
+import flask
+import FlaskSimpleAuth as fsa
+import pyotp
+import segno
+from flask import url_for
+from typing_extensions import TypedDict
+
+from database import db
+from openapi.returns import Answer, Conflict, Created, Done, Ok, Page, jsonify, next_page
+from security.audit import audit
+from security.passwords import check_password, hash_password, is_password
+from security.totp import check_code, wrong_code
+from store.base import Profile
+from values import MAX_PAGE, Code, Delete, Email, Limit, Login, NewPassword, Password
+
+users = flask.Blueprint("users", __name__)
+
+
+@users.get("/user", authz="admin")
+def get_users(limit: Limit = Limit(MAX_PAGE), after: Login | None = None) -> Page[Profile]:
+    """The users by login; a full page has a link to the next one (RFC 8288)."""
+    page = db.get_users(limit, after)
+    return next_page(page, limit, page[-1].login if page else None)
+
+
+@users.get("/user/<login>", authz=("user", "login"))
+def get_user(login: str) -> Ok[Answer[Profile]]:
+    """The profile of a user."""
+    return jsonify(db.get_user(login)), 200
+
+
+@users.patch("/user/<login>", authz=("user", "login"))
+def patch_user(
+    login: str,
+    user: fsa.CurrentUser,
+    email: Email | None = None,
+    admin: bool | None = None,
+    active: bool | None = None,
+) -> Ok[Answer[Profile]] | Conflict:
+    """Change a profile: the address oneself, role and state an administrator."""
+    if (admin, active) != (None, None) and not db.user_is_admin(user):
+        raise fsa.ErrorResponse("only an administrator changes admin and active", 403)
+    profile = db.change_user(login, email, admin, active)
+    if email is not None:
+        audit("address changed", user, login)
+    if admin is not None:
+        audit("promoted" if admin else "demoted", user, login)
+    if active is not None:
+        audit("enabled" if active else "disabled", user, login)
+    return jsonify(profile), 200
+
+
+@users.delete("/user/<login>", authz=("user", "login"))
+def delete_user(login: str, user: fsa.CurrentUser, stuff: Delete | None = None) -> Done | Conflict:
+    """Remove a user, who must own no stuff unless `stuff=delete` takes it along."""
+    db.delete_user(login, stuff is not None)
+    audit("user deleted with stuff" if stuff else "user deleted", user, login)
+    return "", 204
+
+
+@users.put("/user/<login>/password", authz=("user", "login"))
+def put_password(
+    login: str, password: NewPassword, user: fsa.CurrentUser, current: Password | None = None
+) -> Done:
+    """Set a new password, one's own with the current one; all sessions of the user end."""
+    reference = None
+    if login == user:
+        if current is None:
+            raise fsa.ErrorResponse("current, the password until now, is missing", 400)
+        checked = check_password(login, current)
+        if not checked:
+            raise fsa.ErrorResponse("current is not the password", 403)
+        reference = checked.password
+    old = reference or db.get_user_pass(login)
+    if old and is_password(password, old):
+        raise fsa.ErrorResponse("the new password must differ from the old one", 400)
+    db.set_user_pass(login, hash_password(password), reference)
+    audit("password changed", user, login)
+    return "", 204
+
+
+# sessions
+
+# times are seconds since 1970
+Session = TypedDict(
+    "Session", {"id": str, "created": float, "used": float, "expires": float, "from": str}
+)
+
+
+@users.get("/user/<login>/sessions", authz=("user", "login"), authn="token")
+def get_sessions(login: str) -> Ok[list[Session]]:
+    """The sessions of a user: when they began and were last used, and from where."""
+    db.get_user(login)
+    sessions: list[Session] = [
+        {"id": s.id, "created": s.created, "used": s.used, "expires": s.expires, "from": s.origin}
+        for s in db.get_sessions(login, time.time())
+    ]
+    return sessions, 200
+
+
+@users.delete("/user/<login>/sessions/<sid>", authz=("user", "login"), authn="token")
+def delete_session(login: str, sid: str, user: fsa.CurrentUser) -> Done:
+    """End a session of a user."""
+    if not db.delete_session(login, sid):
+        raise fsa.ErrorResponse("no such session", 404)
+    audit("session ended", user, login)
+    return "", 204
+
+
+# one-time passwords
+
+
+class Secret(TypedDict):
+    """A secret for one-time passwords, the link that telephones read, and that as a picture."""
+
+    secret: str
+    uri: str
+    qr: str
+
+
+@users.post("/user/<login>/otp", authz=("user", "login", "self"), authn="token")
+def post_otp(login: str) -> Created[Secret] | Conflict:
+    """A new secret for one-time passwords (RFC 6238); they are on after a PUT with a code.
+
+    `uri` is for an authenticator application, and `qr` that as a picture, for an `<img>`.
+    """
+    secret = pyotp.random_base32()
+    db.set_otp(login, secret)
+    audit("new secret for one-time passwords", login)
+    uri = pyotp.TOTP(secret).provisioning_uri(name=login, issuer_name="Acme")
+    location = url_for("users.post_otp", login=login)
+    qr = segno.make(uri, micro=False).svg_data_uri(scale=4, light="white")
+    return {"secret": secret, "uri": uri, "qr": qr}, 201, {"Location": location}
+
+
+@users.put("/user/<login>/otp", authz=("user", "login", "self"), authn="token")
+def put_otp(login: str, code: Code, on: bool) -> Done:
+    """Switch one-time passwords on or off, with one of them; on ends one's other sessions."""
+    if not check_code(login, db.get_otp(login), code, on):
+        raise wrong_code(403)
+    if on:  # whatever a password alone has opened
+        db.delete_sessions(login, but=flask.g.session)
+    audit(f"one-time passwords {'on' if on else 'off'}", login)
+    return "", 204
+
+
+@users.delete("/user/<login>/otp", authz="admin", authn="token")
+def delete_otp(login: str, user: fsa.CurrentUser) -> Done:
+    """Take another user's one-time passwords away, whose telephone is lost."""
+    if login == user:
+        raise fsa.ErrorResponse("your own take a code: PUT with on=false", 403)
+    db.reset_otp(login)
+    audit("one-time passwords reset", user, login)
+    return "", 204
+
+
+def init_app(app: fsa.Flask) -> None:
+    """Register the routes."""
+    app.register_blueprint(users)

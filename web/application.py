@@ -1,0 +1,34 @@
+"""The Flask class of Acme, where Flask and FlaskSimpleAuth let a subclass say how."""
+
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import FlaskSimpleAuth as fsa
+
+from security.sessions import begin_session
+from web.requests import Request
+from web.responses import JSONProvider, Response
+
+
+class Flask(fsa.Flask):
+    """A FlaskSimpleAuth application with Acme's requests, responses, JSON, and tokens."""
+
+    request_class = Request
+    response_class = Response
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.json = JSONProvider(self)
+        # FlaskSimpleAuth puts its own on each instance, where it would hide a method
+        del self.create_token
+        # Flask asks of each hook and route, at each request, whether it is a coroutine
+        self._ensure_sync = functools.lru_cache(1024)(super().ensure_sync)
+
+    def ensure_sync(self, func: Callable[..., Any]) -> Callable[..., Any]:
+        """A function that may be called as any other, remembered (5 % of a request)."""
+        return self._ensure_sync(func)
+
+    def create_token(self, user: str | None = None) -> str:
+        """A token for a user, by default the caller, with a session that lasts as long (401)."""
+        return begin_session(user or str(self.get_user()), lasting=False)[0]
