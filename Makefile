@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN = .venv/bin
 
-.PHONY: help run test install lint types check docs screenshots bench flood clean
+.PHONY: help run test install requirements lint types check docs screenshots bench flood clean
 .PHONY: db-upgrade backup restore export import
 
 help:  ## this list
@@ -15,6 +15,16 @@ test: .venv/dev  ## all tests
 	$(BIN)/python -m pytest --numprocesses logical --maxprocesses 4 test.py tests
 
 install: .venv/dev  ## .venv with everything that development needs
+
+requirements: .venv/dev  ## pin what the .in files ask for, with hashes (UPGRADE=all, UPGRADE="flask jinja2")
+	$(PIN) requirements.in --output-file requirements.txt
+	$(PIN) requirements-dev.in --output-file requirements-dev.txt
+	$(PIN) bench/requirements.in --output-file bench/requirements.txt
+
+# for all Pythons from 3.11 and all platforms at once; versions stay as they are unless UPGRADE names them
+PIN = $(BIN)/uv pip compile --quiet --no-config --universal --python-version 3.11 --fork-strategy fewest \
+	--generate-hashes --no-strip-extras --custom-compile-command "make requirements" \
+	$(if $(filter all,$(UPGRADE)),--upgrade,$(addprefix --upgrade-package ,$(UPGRADE)))
 
 lint: .venv/dev  ## style (ruff)
 	$(BIN)/ruff check .
@@ -61,18 +71,20 @@ clean:  ## remove what was installed and cached, but neither secrets nor data
 	rm -rf .venv .venv-bench .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
-# the virtual environment, for running and for development
+# the virtual environments, for running, for development and for benchmarks
+PIP_INSTALL = pip install --quiet --disable-pip-version-check --require-hashes
+
 .venv/run: requirements.txt
 	@$(PYTHON) -c 'import sys; sys.version_info >= (3, 11) or sys.exit("Acme needs Python 3.11 or later")'
 	$(PYTHON) -m venv .venv
-	$(BIN)/pip install --quiet --disable-pip-version-check -r requirements.txt
+	$(BIN)/$(PIP_INSTALL) -r requirements.txt
 	@touch $@
 
 .venv/dev: requirements-dev.txt .venv/run
-	$(BIN)/pip install --quiet --disable-pip-version-check -r requirements-dev.txt
+	$(BIN)/$(PIP_INSTALL) -r requirements-dev.txt
 	@touch $@
 
 .venv-bench/bench: bench/requirements.txt
 	$(PYTHON) -m venv .venv-bench
-	.venv-bench/bin/pip install --quiet --disable-pip-version-check -r bench/requirements.txt
+	.venv-bench/bin/$(PIP_INSTALL) -r bench/requirements.txt
 	@touch $@
