@@ -38,7 +38,7 @@ def serving() -> Iterator[int]:
         port: int = probe.getsockname()[1]
     environ = os.environ | {
         "ACME_DATABASE": "memory:",
-        "ACME_LOGIN_LIMIT": "1000000/minute, 1000000/minute",
+        "ACME_RATE_LIMIT": "1000000/minute, 1000000/minute",
         "ACME_PASS": PASSWORD,
         "ACME_TOKEN_SECRET": "0123456789abcdef" * 2,
         "PORT": str(port),

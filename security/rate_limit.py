@@ -8,6 +8,7 @@ import functools
 import ipaddress
 import logging
 import math
+import os
 import time
 from collections.abc import Callable
 from typing import Any
@@ -21,6 +22,8 @@ from security.audit import audit
 
 log = logging.getLogger("acme")
 
+# settings of version 0.1 that are accepted under their old names, until version 0.3
+RENAMED = {"ACME_LOGIN_LIMIT": "ACME_RATE_LIMIT", "ACME_LIMITS": "ACME_RATE_LIMIT_STORAGE"}
 RETRY = 5.0  # seconds until a storage that has failed is asked again
 
 
@@ -48,7 +51,7 @@ class RateLimiter:
                 raise ValueError
         except ValueError:
             raise ValueError(
-                f"ACME_LOGIN_LIMIT={rates} must be two rates, for a login and an address, "
+                f"ACME_RATE_LIMIT={rates} must be two rates, for a login and an address, "
                 "like 10/5 minutes, 100/5 minutes"
             ) from None
         options: Any = {}
@@ -59,7 +62,9 @@ class RateLimiter:
             self._limiter = _limiter(storage, **options)
         except Exception as e:  # which may have a password in it
             scheme = storage.partition(":")[0]
-            raise ValueError(f"ACME_LIMITS={scheme}:… cannot be used: {type(e).__name__}") from None
+            raise ValueError(
+                f"ACME_RATE_LIMIT_STORAGE={scheme}:… cannot be used: {type(e).__name__}"
+            ) from None
         self._spare = _limiter("memory://")
         self._away = -RETRY  # when the storage has failed to answer
 
@@ -129,7 +134,12 @@ def count_failure(login: str, everywhere: bool = False) -> None:
 
 
 def init_app(app: fsa.Flask) -> None:
-    """Set up the count that the configuration asks for."""
+    """Set up the limiter that the configuration asks for; ValueError if there is none such."""
+    for old, new in RENAMED.items():
+        value = app.config.get(old, os.environ.get(old))
+        if value is not None and new not in os.environ:
+            log.warning("the setting %s has been renamed to %s: use the new name", old, new)
+            app.config[new] = value
     app.extensions["rate_limit"] = RateLimiter(
-        app.config["ACME_LOGIN_LIMIT"], app.config["ACME_LIMITS"]
+        app.config["ACME_RATE_LIMIT"], app.config["ACME_RATE_LIMIT_STORAGE"]
     )

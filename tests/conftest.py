@@ -43,9 +43,7 @@ import test as tutorial
 from security import rate_limit
 
 # so that only those are throttled who want to be
-os.environ["ACME_LOGIN_LIMIT"] = tutorial.app.config["ACME_LOGIN_LIMIT"] = (
-    "9999/second, 9999/second"
-)
+os.environ["ACME_RATE_LIMIT"] = tutorial.app.config["ACME_RATE_LIMIT"] = "9999/second, 9999/second"
 rate_limit.init_app(tutorial.app)
 
 ROOT = Path(__file__).parent.parent

@@ -20,7 +20,7 @@ def site(tmp_path_factory):
     place = tmp_path_factory.mktemp("browser")
     limit = "3/6 seconds, 9999/second"
     with granian(
-        ACME_DATABASE=f"sqlite:///{place}/acme.db", WORKERS="1", ACME_LOGIN_LIMIT=limit
+        ACME_DATABASE=f"sqlite:///{place}/acme.db", WORKERS="1", ACME_RATE_LIMIT=limit
     ) as url:
         yield Target(url)
 

@@ -59,7 +59,7 @@ def target(origins, tmp_path_factory):
     environ = {
         "ACME_DATABASE": f"sqlite:///{tmp_path_factory.mktemp('cors')}/acme.db",
         "ACME_ORIGINS": f"https://example.org, {origins[0]}",
-        "ACME_LOGIN_LIMIT": "2/hour, 100/hour",
+        "ACME_RATE_LIMIT": "2/hour, 100/hour",
         "WORKERS": "1",
     }
     with granian(**environ) as url:

@@ -57,7 +57,7 @@ def nginx(tmp_path_factory):
     (place / "nginx.conf").write_text(CONFIGURATION.format(part))
     environ = {
         "ACME_DATABASE": f"sqlite:///{place}/acme.db",
-        "ACME_LOGIN_LIMIT": "2/hour, 3/hour",
+        "ACME_RATE_LIMIT": "2/hour, 3/hour",
         "ACME_PROXIES": "1",
         "ACME_TOKEN_SECRET": SECRET,
         "PORT": str(behind),

@@ -13,7 +13,17 @@ import redis
 
 from security import rate_limit
 from test import basic_auth
-from tests.conftest import PASSWORD, SECRET, Target, free_port, listens, serving, until, wait_for
+from tests.conftest import (
+    PASSWORD,
+    SECRET,
+    Target,
+    free_port,
+    listens,
+    run,
+    serving,
+    until,
+    wait_for,
+)
 
 LIMIT = 5
 WORKERS = 2
@@ -39,8 +49,8 @@ def acme(port, place):
     log = place / "log"
     environ = {
         "ACME_DATABASE": f"sqlite:///{place}/acme.db",
-        "ACME_LIMITS": f"redis://127.0.0.1:{port}",
-        "ACME_LOGIN_LIMIT": f"{LIMIT}/hour, 1000/hour",
+        "ACME_RATE_LIMIT_STORAGE": f"redis://127.0.0.1:{port}",
+        "ACME_RATE_LIMIT": f"{LIMIT}/hour, 1000/hour",
         "ACME_TOKEN_SECRET": SECRET,
         "PORT": str(free_port()),
         "WORKERS": str(WORKERS),
@@ -118,3 +128,17 @@ def test_networks(address, other, same):
         refused = pytest.raises(fsa.ErrorResponse) if same else contextlib.nullcontext()
         with refused:
             attempts.check("calvin")
+
+
+def test_settings_of_version_0_1_are_accepted_with_a_warning():
+    old = {"ACME_LOGIN_LIMIT": "5/minute, 9/minute", "ACME_LIMITS": "nowhere://"}
+    new = {"ACME_RATE_LIMIT": None, "ACME_RATE_LIMIT_STORAGE": None}
+    done = run(sys.executable, "-m", "flask", "--app", "./app.py", "routes", **old, **new)
+    assert "ACME_LOGIN_LIMIT has been renamed to ACME_RATE_LIMIT:" in done.stderr
+    assert "ACME_LIMITS has been renamed to ACME_RATE_LIMIT_STORAGE:" in done.stderr
+    assert "ACME_RATE_LIMIT_STORAGE=nowhere:… cannot be used" in done.stderr
+    done = run(
+        *(sys.executable, "-m", "flask", "--app", "./app.py", "routes"),
+        **{**old, "ACME_RATE_LIMIT": "many"},
+    )
+    assert "ACME_RATE_LIMIT=many must be two rates" in done.stderr  # the new name wins
