@@ -11,7 +11,6 @@ logging.basicConfig()
 
 import datetime
 import os
-import sys
 from typing import Literal
 
 import FlaskSimpleAuth as fsa
@@ -42,31 +41,37 @@ from security.passwords import hash_password
 from tokens import FirstStep, Token
 from values import MAX_PAGE, Email, Limit, Login, Name, NewPassword, Numbers, Price, Someone
 from web import cors, errors, frontend, requests, responses
-from web.application import Flask
+from web.application import ConfigurationError, Flask
 from web.requests import Json
 
 app = Flask("acme", static_folder=None)
 
 try:
     app.config.from_pyfile(os.environ.get("ACME_CONFIG", "acme.conf"))
+    # hooks before a request run in this order, hooks after it in the reverse order:
+    # CORS preflights are answered before anything else, and every response gets its headers
     cors.init_app(app)
     responses.init_app(app)
     errors.init_app(app)
     requests.init_app(app)
+    # what the authentication hooks use comes before them, and they before the first route:
+    # FlaskSimpleAuth initializes itself there
     audit.init_app(app)
     rate_limit.init_app(app)
     auth.init_app(app)
+    # records the routes that are declared from here on
     openapi.init_app(app)
     tokens.init_app(app)
     users.init_app(app)
     frontend.init_app(app)
     cli.init_app(app)
+    # last, since it hashes the administrator's first password
     if not cli.works_on_database():
         database.init_app(app)
 except (OSError, ValueError, SyntaxError) as e:
-    sys.exit(f"acme: {e}")
+    raise ConfigurationError(str(e)) from e
 except KeyError as e:
-    sys.exit(f"acme: the configuration lacks {e}")
+    raise ConfigurationError(f"the configuration lacks {e}") from e
 
 db = database.db
 

@@ -27,6 +27,7 @@ from granian.server import Server
 
 from database import open_store
 from store.sql import SqlStore
+from web.application import ConfigurationError
 from web.slow_clients import READERS
 
 ENV_FILE = Path(__file__).with_name(".env")
@@ -145,7 +146,10 @@ def main() -> None:
     upgrade(url)
     share_heap()
 
-    import app  # exits with a word on why if the configuration is wrong
+    try:
+        import app
+    except ConfigurationError as e:
+        sys.exit(f"acme: {e.message}")
 
     assert app.app  # the workers are forked with it
     gc.freeze()  # what has been loaded is theirs for good: nothing to look through for garbage

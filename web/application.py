@@ -1,14 +1,27 @@
 """The Flask class of Acme, where Flask and FlaskSimpleAuth let a subclass say how."""
 
 import functools
+import sys
 from collections.abc import Callable
-from typing import Any
+from typing import IO, Any
 
+import click
 import FlaskSimpleAuth as fsa
 
 from security.sessions import begin_session
 from web.requests import Request
 from web.responses import JSONProvider, Response
+
+
+class ConfigurationError(click.ClickException):
+    """The configuration is wrong, or the database cannot be used: the message says why.
+
+    Where Acme is imported by a command of click's, such as `flask`, that is a line and exit 1.
+    """
+
+    def show(self, file: IO[Any] | None = None) -> None:
+        """Print the message as every other complaint of Acme's."""
+        click.echo(f"acme: {self.message}", file or sys.stderr)
 
 
 class Flask(fsa.Flask):
