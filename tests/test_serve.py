@@ -82,6 +82,17 @@ def test_refusals(tmp_path, command, environ, words):
         assert word in res.stderr
 
 
+def test_import_with_a_wrong_configuration_raises_one_exception():
+    code = "from web.application import ConfigurationError as E\n"
+    code += "try: import app\nexcept E as e: print(e)"
+    for environ, said in (
+        ({"ACME_MODE": "fast"}, "ACME_MODE=fast is unknown"),
+        ({"ACME_CONFIG": "nowhere.conf"}, "nowhere.conf"),
+        ({"ACME_DATABASE": "sqlite:///no/where.db"}, "ACME_DATABASE: "),
+    ):
+        assert said in run(sys.executable, "-c", code, **environ).stdout
+
+
 def test_auth_token():
     """`ACME_AUTH=token`: passwords open nothing but the token routes, open routes stay open."""
     code = """if True:
