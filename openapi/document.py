@@ -1,7 +1,6 @@
 """The OpenAPI 3.1 document, made from the routes as they are declared."""
 
 import inspect
-import sys
 from http import HTTPStatus
 from typing import Any, Literal, get_args, get_origin
 
@@ -63,6 +62,11 @@ def _who(route: Route) -> str:
     return "\n\n".join([who, *rules])
 
 
+def _tag(path: str) -> str:
+    """The resource of a path, its first part: a section of /docs."""
+    return path.split("/")[1]
+
+
 class Document:
     """An OpenAPI document that is being made of the routes of an application."""
 
@@ -71,7 +75,6 @@ class Document:
         self.schemas: dict[str, Any] = {}
         self.errors: dict[str, Any] = {}
         self.security: dict[str, Any] = {}
-        self.tags: dict[str, str] = {}
         self.paths: dict[str, dict[str, Any]] = {}
         for route in routes(app):
             if inspect.signature(route.function).return_annotation is not File:
@@ -82,8 +85,7 @@ class Document:
         return {
             "openapi": "3.1.0",
             "info": {"title": "Acme", "version": "1", "description": DESCRIPTION},
-            # blueprints have been before the application's own
-            "tags": [{"name": k, "description": v} for k, v in reversed(self.tags.items())],
+            "tags": [{"name": name} for name in sorted({_tag(path) for path in self.paths})],
             "paths": self.paths,
             "components": {
                 "schemas": self.schemas,
@@ -94,13 +96,10 @@ class Document:
         }
 
     def operation(self, route: Route) -> dict[str, Any]:
-        module = route.function.__module__
-        about = inspect.getdoc(sys.modules[module]) or module
-        self.tags.setdefault(module, about.partition("\n\n")[0].replace("\n", " "))
         summary, _, more = (inspect.getdoc(route.function) or route.name).partition("\n\n")
         found: dict[str, Any] = {
             "operationId": route.name,
-            "tags": [module],
+            "tags": [_tag(route.path)],
             "summary": summary.replace("\n", " ").replace("`", ""),
             "description": f"{more}\n\n{_who(route)}".strip(),
             "security": self.requirements(route),
