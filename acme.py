@@ -22,7 +22,7 @@ from store.base import (
 )
 from values import MAX_PAGE, Email, Login, Name, Price
 
-SWEEP = 60.0  # seconds between two looks through all sessions in memory
+SWEEP_SECONDS = 60.0  # between two removals of expired sessions
 
 
 @dataclasses.dataclass
@@ -40,12 +40,12 @@ class _User:
 
 
 @dataclasses.dataclass
-class _Trade:
-    """A session in memory, and the last trade of its secret."""
+class _Rotated:
+    """A session in memory, and the last rotation of its refresh secret."""
 
     session: Session
     previous: str | None = None
-    traded: float = 0.0
+    at: float = 0.0  # seconds since 1970
 
 
 class AcmeData(Store):
@@ -55,7 +55,7 @@ class AcmeData(Store):
         self.users: dict[str, _User] = {}
         # Stuff: name -> (owner, price)
         self.stuff: dict[str, tuple[str, float]] = {}
-        self.sessions: dict[str, _Trade] = {}
+        self.sessions: dict[str, _Rotated] = {}
         # Index: the logins, sorted
         self._logins: list[str] = []
         self._swept = 0.0  # when expired sessions were removed
@@ -156,56 +156,55 @@ class AcmeData(Store):
 
     def add_session(self, session: Session, checked: Credentials) -> bool:
         with self._lock:
-            if session.created > self._swept + SWEEP:
+            if session.created > self._swept + SWEEP_SECONDS:
                 self._swept = session.created
-                for name, trade in list(self.sessions.items()):
-                    if trade.session.expires <= session.created:
+                for name, found in list(self.sessions.items()):
+                    if found.session.expires <= session.created:
                         del self.sessions[name]
             user = self.users.get(session.login)
             if not user or Credentials(user.password, user.active, user.otp) != checked:
                 return False
-            self.sessions[session.id] = _Trade(session)
+            self.sessions[session.id] = _Rotated(session)
             return True
 
     def get_session_user(self, session: str, now: float) -> str | None:
-        trade = self.sessions.get(session)
-        return trade.session.login if trade and trade.session.expires > now else None
+        found = self.sessions.get(session)
+        return found.session.login if found and found.session.expires > now else None
 
     def get_sessions(self, login: str, now: float) -> list[Session]:
         with self._lock:
-            sessions = [trade.session for trade in self.sessions.values()]
+            sessions = [found.session for found in self.sessions.values()]
         mine = [s for s in sessions if s.login == login and s.expires > now]
         return sorted(mine, key=lambda s: (s.created, s.id))
 
-    def trade_session(
+    def rotate_session(
         self, session: str, old: str, new: str, now: float, grace: float
     ) -> tuple[str, float] | None:
         with self._lock:
-            trade = self.sessions.get(session)
-            if not trade or trade.session.expires <= now:
+            found = self.sessions.get(session)
+            if not found or found.session.expires <= now:
                 return None
-            if old == trade.session.secret:
-                trade.previous, trade.traded = old, now
-                trade.session = dataclasses.replace(trade.session, secret=new, used=now)
-            elif old == trade.previous and now <= trade.traded + grace:
-                trade.previous = None
-            else:
+            secret = found.session.secret
+            if old == secret:
+                secret, found.previous, found.at = new, old, now
+            elif old != found.previous or abs(now - found.at) > grace:
                 del self.sessions[session]
-                raise ReusedError(trade.session.login)
-            return trade.session.login, trade.session.expires
+                raise ReusedError(found.session.login)
+            found.session = dataclasses.replace(found.session, secret=secret, used=now)
+            return found.session.login, found.session.expires
 
     def delete_session(self, login: str, session: str) -> bool:
         with self._lock:
-            trade = self.sessions.get(session)
-            if not trade or trade.session.login != login:
+            found = self.sessions.get(session)
+            if not found or found.session.login != login:
                 return False
             del self.sessions[session]
             return True
 
     def delete_sessions(self, login: str, but: str = "") -> None:
         with self._lock:
-            for name, trade in list(self.sessions.items()):
-                if trade.session.login == login and name != but:
+            for name, found in list(self.sessions.items()):
+                if found.session.login == login and name != but:
                     del self.sessions[name]
 
     def set_otp(self, login: str, secret: str) -> None:

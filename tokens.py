@@ -15,7 +15,7 @@ from werkzeug.http import dump_cookie
 from database import db
 from openapi.returns import Accepted, Created, Done, Ok
 from security.audit import audit
-from security.sessions import OTP_REALM, SESSION, begin_session, first_step, refresh_session
+from security.sessions import OTP_REALM, SESSION_SECONDS, begin_session, first_step, refresh_session
 from security.totp import check_code, wrong_code
 from values import Code
 
@@ -59,7 +59,7 @@ def _lasting(login: str) -> Created[Token]:
     token, cookie = begin_session(login, lasting=True)
     headers = {
         "Location": url_for("users.get_sessions", login=login),
-        "Set-Cookie": _cookie(cookie or "", time.time() + SESSION),
+        "Set-Cookie": _cookie(cookie or "", time.time() + SESSION_SECONDS),
     }
     return {"token": token}, 201, headers
 
@@ -88,7 +88,7 @@ def post_token_otp(code: Code, user: fsa.CurrentUser) -> Created[Token]:
 
 @tokens.post("/token/refresh", authz="OPEN")
 def post_token_refresh(refresh: fsa.Cookie = fsa.Cookie("")) -> Created[Token]:
-    """A new token for a refresh cookie, which is traded for a new one."""
+    """A new token for a refresh cookie, which is replaced by a new one (rotation)."""
     refreshed = refresh_session(refresh) if refresh else None
     if not refreshed:
         message = "the session has ended: sign in at /token"

@@ -16,10 +16,10 @@ from security.audit import audit
 from security.passwords import wrong_password
 from store.base import ReusedError, Session
 
-SESSION = 7 * 24 * 3600.0  # seconds that a session lasts from the sign-in
-GRACE = 10.0  # seconds in which a traded refresh cookie is taken once more
+SESSION_SECONDS = 7 * 24 * 3600.0  # from the sign-in; a refresh does not prolong a session
+GRACE_SECONDS = 10.0  # for which a refresh cookie is accepted after its rotation
 OTP_REALM = "acme-otp"
-OTP_DELAY = 5.0  # minutes for the second step
+OTP_MINUTES = 5.0  # for the second step of a sign-in
 
 
 def wrong_token() -> fsa.ErrorResponse:
@@ -44,7 +44,8 @@ def begin_session(login: str, lasting: bool) -> tuple[str, str | None]:
         login=login,
         created=now,
         used=now,
-        expires=now + (SESSION if lasting else 60 * flask.current_app.config["FSA_TOKEN_DELAY"]),
+        expires=now
+        + (SESSION_SECONDS if lasting else 60 * flask.current_app.config["FSA_TOKEN_DELAY"]),
         origin=flask.request.remote_addr or "",
         secret=sha256(secret) if secret else None,
     )
@@ -70,26 +71,30 @@ def session_token(login: str, session: str) -> str:
 
 def first_step(login: str) -> str:
     """The token for the second step, good as long as the password is the same."""
-    return _token(login, OTP_REALM, sha256(flask.g.credentials.password), OTP_DELAY)
+    return _token(login, OTP_REALM, sha256(flask.g.credentials.password), OTP_MINUTES)
 
 
 def refresh_session(cookie: str) -> tuple[str, str, float] | None:
-    """A new token, a new refresh cookie and when it expires, None if the session has ended.
+    """A new token, a new refresh cookie and when it expires; None if the session has ended.
 
-    The new secret follows from the old one, so that a cookie that is taken twice (a double reload,
-    two tabs) gives the same successor. Any other second use is theft, and ends the session.
+    Refresh token rotation with reuse detection (RFC 9700, 4.14.2): a cookie that is used again
+    after `GRACE_SECONDS` has been stolen, or its successor has, and ends the session. The new
+    secret is derived from the old one, so that tabs that are restored at once, all with the same
+    cookie, get the same successor.
     """
     session, _, secret = cookie.partition(".")
     key = flask.current_app.config["FSA_TOKEN_SECRET"].encode()
     new = hmac.new(key, f"refresh {session} {secret}".encode(), "sha256").hexdigest()
     try:
-        traded = db.trade_session(session, sha256(secret), sha256(new), time.time(), GRACE)
+        rotated = db.rotate_session(
+            session, sha256(secret), sha256(new), time.time(), GRACE_SECONDS
+        )
     except ReusedError as e:
         audit("refresh cookie reused", e.login)
         return None
-    if not traded:
+    if not rotated:
         return None
-    login, expires = traded
+    login, expires = rotated
     return session_token(login, session), f"{session}.{new}", expires
 
 

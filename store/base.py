@@ -43,7 +43,7 @@ class Session:
 
 
 class ReusedError(Exception):
-    """A refresh cookie was used that had been traded before: its session has been ended."""
+    """A refresh secret was used after its rotation: the session has been ended."""
 
     def __init__(self, login: str) -> None:
         super().__init__(login)
@@ -137,13 +137,14 @@ class Store(abc.ABC):
         """The sessions of a user that have not ended, by the time they began."""
 
     @abc.abstractmethod
-    def trade_session(
+    def rotate_session(
         self, session: str, old: str, new: str, now: float, grace: float
     ) -> tuple[str, float] | None:
-        """Replace the hash of a session's secret; its user and when it expires, None if it ended.
+        """Replace the hash of a session's refresh secret (RFC 9700, 4.14.2).
 
-        The hash before the last trade is taken once more within `grace` seconds of that trade, and
-        then stays replaced by what it was. Any other hash ends the session, and raises ReusedError.
+        Returns the user and when the session expires, None if it has ended. Within `grace` seconds
+        of a rotation the hash before it is accepted any number of times, and changes nothing. Any
+        other hash ends the session, and raises ReusedError.
         """
 
     @abc.abstractmethod

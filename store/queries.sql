@@ -67,14 +67,15 @@ WHERE sessions.id = :session AND sessions.expires > :now AND users.active;
 SELECT id, login, created, used, expires, origin FROM sessions
 WHERE login = :login AND expires > :now ORDER BY created, id;
 
--- name: trade_secret(session, old, new, now)^
-UPDATE sessions SET secret = :new, previous = :old, traded = :now, used = :now
-WHERE id = :session AND secret = :old AND expires > :now
-RETURNING login, expires;
-
--- name: trade_again(session, old, since, now)^
-UPDATE sessions SET previous = NULL
-WHERE id = :session AND previous = :old AND traded >= :since AND expires > :now
+-- name: rotate_session(session, old, new, now, grace)^
+-- the secret before the last rotation changes nothing; clocks of several machines differ a little
+UPDATE sessions SET
+    secret = CASE WHEN secret = :old THEN :new ELSE secret END,
+    traded = CASE WHEN secret = :old THEN :now ELSE traded END,
+    previous = :old,
+    used = :now
+WHERE id = :session AND expires > :now
+    AND (secret = :old OR (previous = :old AND abs(traded - :now) <= :grace))
 RETURNING login, expires;
 
 -- name: end_session(session, now)$

@@ -377,15 +377,12 @@ class SqlStore(base.Store):
                 for r in self._queries.get_sessions(connection, login=login, now=now)
             ]
 
-    def trade_session(
+    def rotate_session(
         self, session: str, old: str, new: str, now: float, grace: float
     ) -> tuple[str, float] | None:
-        keys: dict[str, Any] = {"session": session, "old": old, "now": now}
-        traded = self._call(self._queries.trade_secret, **keys, new=new)
-        if not traded:
-            traded = self._call(self._queries.trade_again, **keys, since=now - grace)
-        if traded:
-            login, expires = traded
+        values = {"session": session, "old": old, "new": new, "now": now, "grace": grace}
+        if rotated := self._call(self._queries.rotate_session, **values):
+            login, expires = rotated
             return login, expires
         login = self._call(self._queries.end_session, session=session, now=now)
         if login:
