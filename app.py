@@ -1,7 +1,7 @@
 """Acme, a secure JSON back end: users own stuff at a price.
 
-Each route says who may enter, what it takes, and which call of the store it makes. The rest is in
-the modules that are initialized here.
+A route declares who may call it and its parameters, and calls the store. The modules that are
+initialized here do the rest; docs/architecture.md has the way of a request through them.
 """
 
 # necessary for debug messages to show up
@@ -83,7 +83,7 @@ class Hello(TypedDict):
 
 @app.get("/hello", authz="OPEN")
 def get_hello() -> Ok[Hello]:
-    """Say hello, and which version of FlaskSimpleAuth is at work."""
+    """Say hello, with the version of FlaskSimpleAuth."""
     return {"msg": "hello", "version": fsa.__version__}, 200
 
 
@@ -94,20 +94,20 @@ class HelloMe(TypedDict):
 
 @app.get("/hello-me", authz="AUTH")
 def get_hello_me(user: fsa.CurrentUser) -> Ok[HelloMe]:
-    """Say hello to whoever is signed in."""
+    """Say hello to the authenticated user."""
     return {"msg": "hello", "user": user}, 200
 
 
 @app.get("/token", authz="AUTH", authn=["basic", "param"])
 def get_token(user: fsa.CurrentUser) -> Ok[Token] | Accepted[FirstStep]:
-    """A token for who signs in with a password."""
+    """Get a token for a login and password."""
     return tokens.sign_in(user)
 
 
 # web applications like to POST with authentication parameters to get a token
 @app.post("/token", authz="AUTH", authn="param")
 def post_token(user: fsa.CurrentUser) -> Created[Token] | Accepted[FirstStep]:
-    """A token for who signs in with a password as parameter, and a cookie to refresh it."""
+    """Get a token for a login and password as parameters, and a refresh cookie."""
     return tokens.sign_in_for_long(user)
 
 
@@ -115,14 +115,14 @@ def post_token(user: fsa.CurrentUser) -> Created[Token] | Accepted[FirstStep]:
 def get_stuff(
     user: fsa.CurrentUser, limit: Limit = Limit(MAX_PAGE), after: Name | None = None
 ) -> Page[tuple[str, float]]:
-    """One's own stuff by name; a full page has a link to the next one (RFC 8288)."""
+    """List the caller's stuff by name; a full page has a `Link` to the next one (RFC 8288)."""
     page = db.get_user_stuff(user, limit, after)
     return next_page(page, limit, page[-1][0] if page else None)
 
 
 @app.post("/stuff", authz="AUTH")
 def post_stuff(stuff: Name, price: Price, user: fsa.CurrentUser) -> Created[Message] | Conflict:
-    """Add stuff for oneself."""
+    """Add stuff that the caller owns."""
     db.add_stuff(stuff, user, price)
     return {"msg": f"stuff added: {stuff}"}, 201, {"Location": url_for("get_stuff_sid", sid=stuff)}
 
@@ -135,7 +135,7 @@ class Stuff(TypedDict):
 
 @app.get("/stuff/<sid>", authz=("stuff", "sid"))
 def get_stuff_sid(sid: str, user: fsa.CurrentUser) -> Ok[Stuff]:
-    """Some stuff of one's own."""
+    """Get one piece of the caller's stuff."""
     owner, price = db.get_stuff(sid, user)
     return {"stuff": sid, "owner": owner, "price": price}, 200
 
@@ -147,14 +147,14 @@ class NewPrice(TypedDict):
 
 @app.patch("/stuff/<sid>", authz=("stuff", "sid"))
 def patch_stuff_sid(sid: str, price: Price, user: fsa.CurrentUser) -> Ok[NewPrice]:
-    """Change the price of some stuff of one's own."""
+    """Change the price of one piece of the caller's stuff."""
     db.change_stuff(sid, price, user)
     return {"stuff": sid, "price": price}, 200
 
 
 @app.delete("/stuff/<sid>", authz=("stuff", "sid"))
 def delete_stuff_sid(sid: str, user: fsa.CurrentUser) -> Done:
-    """Remove some stuff of one's own."""
+    """Remove one piece of the caller's stuff."""
     db.delete_stuff(sid, user)
     return "", 204
 
@@ -163,7 +163,7 @@ def delete_stuff_sid(sid: str, user: fsa.CurrentUser) -> Done:
 def post_user(
     login: Login, password: NewPassword, email: Email, user: fsa.CurrentUser
 ) -> Created[Message] | Conflict:
-    """Add a user. With param authentication, `password` is the caller's and the new user's."""
+    """Add a user. With param authentication, `password` is both the caller's and the new user's."""
     db.add_user(login, hash_password(password), email, False)
     audit.audit("user added", user, login)
     location = url_for("users.get_user", login=login)
@@ -178,15 +178,15 @@ class Days:
 
 @app.route("/days", methods=["GET", "POST"], authz="OPEN")
 def get_days(who: Someone) -> Ok[Answer[Days]]:
-    """How many days old somebody is."""
+    """Count the days since a person was born."""
     age = datetime.datetime.now(datetime.UTC).date() - who.born
     return jsonify(Days(name=who.name, days=age.days)), 200
 
 
 @app.route("/primes", methods=["GET", "POST"], authz="OPEN")
 def get_primes(li: Numbers) -> Ok[list[int]]:
-    """The primes among at most 50 integers, in their order."""
-    import sympy  # half a second and 35 MiB: only for whoever asks
+    """Keep the primes of at most 50 integers, in the given order."""
+    import sympy  # imported on first use: half a second and 35 MiB
 
     return list(filter(sympy.isprime, li)), 200
 
@@ -197,7 +197,7 @@ class Length(TypedDict):
 
 @app.route("/len", methods=["GET", "POST"], authz="OPEN")
 def get_len(p: Json) -> Ok[Length]:
-    """The length of a JSON value, if it has one."""
+    """Get the length of a JSON value, if it has one."""
     try:
         return {"len": len(p)}, 200
     except TypeError:

@@ -1,7 +1,7 @@
-"""The API's description of itself: OpenAPI 3.1 at /openapi.json, and Swagger UI at /docs.
+"""OpenAPI 3.1 document at /openapi.json, and Swagger UI at /docs.
 
-All is read off the routes as they are declared, so that it cannot drift: paths, parameters and
-responses from the type hints, words from the docstrings, and who may call from `authz` and `authn`.
+The document is made from the declarations of the routes, so that it cannot drift: paths, parameters
+and responses from type hints, descriptions from docstrings, security from `authz` and `authn`.
 """
 
 import functools
@@ -22,7 +22,7 @@ HERE = Path(__file__).parent
 
 
 def _ui_folder() -> Path:
-    """Where Swagger UI has been installed; ValueError if it has not."""
+    """The folder where Swagger UI is installed; ValueError if it is not."""
     spec = find_spec(UI)
     folder = Path(spec.origin if spec and spec.origin else UI).with_name("dist")
     missing = [name for name in UI_FILES if not (folder / name).is_file()]
@@ -41,29 +41,29 @@ docs = flask.Blueprint("docs", __name__)
 
 @docs.get("/openapi.json", authz="OPEN")
 def get_openapi() -> File:
-    """The API's description of itself (OpenAPI 3.1)."""
+    """Get the description of the API (OpenAPI 3.1)."""
     app = flask.current_app._get_current_object()  # type: ignore[attr-defined]
     return File(flask.Response(_text(app), mimetype="application/json"))
 
 
 @docs.get("/docs", authz="OPEN")
 def get_docs() -> File:
-    """The description as a page, from which each route can be tried."""
+    """Get Swagger UI: the description as a page from which each route can be called."""
     return send(HERE, "docs.html")
 
 
 @docs.get("/docs/<name>", authz="OPEN")
 def get_docs_file(name: str) -> File:
-    """A file of that page."""
+    """Get a file of Swagger UI."""
     if name == "start.js":
         return send(HERE, name)
     return send(_ui_folder(), name if name in UI_FILES else "")
 
 
 def init_app(app: fsa.Flask) -> None:
-    """Record each route that is declared from now on, and serve the description of all.
+    """Record each route that is declared from now on, and serve the description.
 
-    ValueError if Swagger UI is not installed.
+    Raises ValueError if Swagger UI is not installed.
     """
     _ui_folder()
     record_routes(app)

@@ -1,4 +1,4 @@
-"""The OpenAPI 3.1 document, made from the routes as they are declared."""
+"""The OpenAPI 3.1 document, made from the declarations of the routes."""
 
 import inspect
 from http import HTTPStatus
@@ -19,46 +19,46 @@ from web.strict_json import MAX_DEPTH
 
 SCHEMAS = "#/components/schemas/"
 DESCRIPTION = """\
-Users own stuff at a price. Every answer is JSON, and every error is `{"error": "what to do"}`.
+Users own stuff at a price. Responses are JSON, and every error is `{"error": "what to do"}`.
 
-Who signs in does so with a token, with HTTP Basic, or, where there is a body, with `username` and
-`password` in it; never in a URL. A method that a path does not have gets 405.
+Authenticate with a bearer token, with HTTP Basic, or with `username` and `password` in the body;
+never in a URL. A method that a path does not support gets 405.
 """
 ERRORS = {
     400: "A parameter is missing, unknown or wrong: the message says which and why.",
     401: "Credentials are missing or wrong, or the session has ended.",
-    403: "Not for this user; or plain HTTP from another machine.",
-    404: "There is none.",
-    409: "It is in conflict with what is there: the message says with what.",
-    411: "A chunked form does not tell where it ends: send its length.",
+    403: "Forbidden for this user, or plain HTTP from another machine.",
+    404: "Not found.",
+    409: "Conflict with existing data: the message says with what.",
+    411: "A form in chunked encoding: send its `Content-Length`.",
     413: "The body is too large.",
-    429: "Too many failed attempts: wait as long as `Retry-After` says, in seconds.",
-    503: "Too much to do, or the database is away: try again.",
+    429: "Too many failed attempts: wait for `Retry-After` seconds.",
+    503: "The server is overloaded, or the database is unavailable: try again.",
 }
 HEADERS = {401: ["WWW-Authenticate"], 429: ["Retry-After"], 503: ["Retry-After"]}
 SECURITY = {
     "token": {
         **{"type": "http", "scheme": "bearer", "bearerFormat": "JWT"},
-        "description": "A token, from `GET /token` (its second step has one of its own).",
+        "description": "Bearer token from `GET /token`; `POST /token/otp` takes another one.",
     },
     "basic": {"type": "http", "scheme": "basic", "description": "Login and password."},
 }
 
 
 def _who(route: Route) -> str:
-    """Who may enter and how, in words; those of a permission are its hook's."""
+    """Who may call and how, in words; a permission is described by its hook's docstring."""
     if route.is_open:
-        return f"For who has the cookie `{route.cookie}`." if route.cookie else "Open to everybody."
+        return f"Takes the cookie `{route.cookie}`." if route.cookie else "Open to everybody."
     words, rules = [], []
     for who in route.authz:
         if isinstance(who, tuple):
-            words.append(f"who has the permission `{' '.join(who)}`")
+            words.append(f"users with the permission `{' '.join(who)}`")
             rules.append(inspect.getdoc(auth.PERMISSIONS[who[0]]) or "")
         else:
-            known = {"AUTH": "whoever is signed in", "CLOSE": "nobody"}
-            words.append(known.get(who, f"the group `{who}`"))
+            known = {"AUTH": "authenticated users", "CLOSE": "nobody"}
+            words.append(known.get(who, f"users in the group `{who}`"))
     realm = f" of the realm `{route.realm}`" if route.realm else ""
-    who = f"For {' and '.join(words)}, by {' or '.join(route.schemes)}{realm}."
+    who = f"For {' who are also '.join(words)}, by {' or '.join(route.schemes)}{realm}."
     return "\n\n".join([who, *rules])
 
 
@@ -68,7 +68,7 @@ def _tag(path: str) -> str:
 
 
 class Document:
-    """An OpenAPI document that is being made of the routes of an application."""
+    """Builds the OpenAPI document of an application."""
 
     def __init__(self, app: fsa.Flask) -> None:
         self.config = app.config
@@ -81,7 +81,7 @@ class Document:
                 self.paths.setdefault(route.path, {})[route.method.lower()] = self.operation(route)
 
     def document(self) -> dict[str, Any]:
-        """What has been made."""
+        """The whole document."""
         return {
             "openapi": "3.1.0",
             "info": {"title": "Acme", "version": "1", "description": DESCRIPTION},
@@ -113,9 +113,9 @@ class Document:
         return found | {"responses": self.responses(route, bool(body))}
 
     def requirements(self, route: Route) -> list[dict[str, list[str]]]:
-        """Any one of these; `param` has no place in OpenAPI but among the parameters."""
+        """The security requirements; any one is enough. OpenAPI cannot express `param`."""
         if route.cookie:
-            words = "A cookie, which browsers keep and send by themselves."
+            words = "Refresh cookie, which browsers store and send by themselves."
             place = {"type": "apiKey", "in": "cookie", "name": route.cookie}
             self.security[route.cookie] = place | {"description": words}
             return [{route.cookie: []}]
@@ -128,9 +128,9 @@ class Document:
         return [{name: []} for name in names]
 
     def schema(self, kind: Any) -> dict[str, Any]:
-        """The JSON Schema of a type; that of an object by reference."""
+        """The JSON Schema of a type; an object is a reference into `components`."""
         if kind in (Json, Any):
-            words = f"Any JSON value, of at most {MAX_DEPTH} levels."
+            words = f"Any JSON value with at most {MAX_DEPTH} levels."
             return {"description": words, "examples": [["one", "two"]]}
         if hasattr(kind, "SCHEMA"):
             words = (inspect.getdoc(kind) or "").replace("\n", " ")
@@ -138,9 +138,7 @@ class Document:
             return {"description": words, **kind.SCHEMA, **strength}
         try:
             found = TypeAdapter(kind).json_schema(ref_template=SCHEMAS + "{model}")
-        except (
-            PydanticUserError
-        ):  # a type that says nothing of itself is any, or what it is made of
+        except PydanticUserError:  # a type without a schema is described as its base type
             bases = [base for base in getattr(kind, "__mro__", ()) if base in (str, int, float)]
             return self.schema(bases[0]) if bases else {}
         self.schemas |= found.pop("$defs", {})
@@ -150,12 +148,12 @@ class Document:
         return {"$ref": f"{SCHEMAS}{title}"}
 
     def strength(self) -> dict[str, Any]:
-        """What FlaskSimpleAuth asks of a new password."""
+        """FlaskSimpleAuth's rules for a new password."""
         patterns = [{"pattern": pattern} for pattern in self.config["FSA_PASSWORD_RE"]]
         return {"minLength": self.config["FSA_PASSWORD_LENGTH"], "allOf": patterns}
 
     def parameters(self, route: Route) -> list[dict[str, Any]]:
-        """The parameters in the path and, if there is no body, in the query."""
+        """The parameters in the path and, for methods without a body, in the query."""
         found = []
         for name, hint in route.parameters.items():
             schema = self.schema(kind_of(hint)) if kind_of(hint) is not fsa.Cookie else {}
@@ -174,7 +172,7 @@ class Document:
         return found
 
     def body(self, route: Route) -> dict[str, Any] | None:
-        """The parameters in a body: JSON, or a form in which values are texts."""
+        """The body: parameters as JSON, or as a form whose values are strings."""
         hints = {
             name: hint
             for name, hint in route.parameters.items()
@@ -193,7 +191,7 @@ class Document:
                 encoding[name] = {"contentType": "application/json"}
         if "param" in route.schemes:
             for key, value in {"FSA_PARAM_USER": "acme", "FSA_PARAM_PASS": "Some-Pass-1"}.items():
-                words = "for who signs in without a header"
+                words = "credentials for `param` authentication, without a header"
                 who: Schema = {"type": "string", "description": words}
                 if route.schemes == ["param"]:
                     who |= {"examples": [value]}
@@ -219,7 +217,7 @@ class Document:
         }
 
     def responses(self, route: Route, has_body: bool) -> dict[str, Any]:
-        """The answers that are declared, and the errors that follow from the declaration."""
+        """The responses that are declared, and the errors that follow from the declaration."""
         found: dict[str, Any] = {}
         for status, (body, header) in route.answers.items():
             if status >= 400:
@@ -250,7 +248,7 @@ class Document:
         return dict(sorted(found.items()))
 
     def example(self, schema: dict[str, Any]) -> Any:
-        """A value of a schema to begin with; None, where one had better say nothing."""
+        """An example value of a schema; None if an optional parameter is better left out."""
         if "$ref" in schema:
             found = self.schemas[schema["$ref"].removeprefix(SCHEMAS)]["properties"]
             return {name: self.example(inside) for name, inside in found.items()}
@@ -261,7 +259,7 @@ class Document:
         return schema.get("examples", [schema.get("const")])[0]
 
     def error(self, status: int) -> dict[str, Any]:
-        """The answer with an error, by reference."""
+        """The error response, as a reference into `components`."""
         name = HTTPStatus(status).phrase.title().replace(" ", "")
         content = {"application/json": {"schema": self.schema(Error)}}
         headers = {key: {"schema": {"type": "string"}} for key in HEADERS.get(status, ())}
@@ -278,10 +276,10 @@ def _is_required(hint: inspect.Parameter) -> bool:
 
 
 def _is_text(schema: dict[str, Any]) -> bool:
-    """Whether a value has a form of its own in a query or a form, or else is JSON there."""
+    """Whether a query or a form holds a value as plain text, rather than as JSON text."""
     return schema.get("type") in ("string", "number", "integer", "boolean", "array")
 
 
 def _in_text(schema: dict[str, Any]) -> dict[str, Any]:
-    """The schema in a query or a form, where a list that is empty is not there."""
+    """The schema in a query or a form, where an empty list cannot be told from a missing one."""
     return schema | {"minItems": 1} if schema.get("type") == "array" else schema

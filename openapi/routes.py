@@ -1,4 +1,4 @@
-"""The routes of an application, as they are declared: path, parameters, returns, who may call."""
+"""The declarations of the routes: path, parameters, return types, authentication, authorization."""
 
 import inspect
 import re
@@ -11,42 +11,42 @@ import FlaskSimpleAuth as fsa
 from flask.typing import ResponseReturnValue
 
 METHODS = ("GET", "POST", "PUT", "PATCH", "DELETE")
-SCHEMES = ["token", "basic", "param"]  # where neither a route nor the configuration names any
-BODIES = ("POST", "PUT", "PATCH")  # methods whose parameters are in a body
+SCHEMES = ["token", "basic", "param"]  # the default, if FSA_AUTH_DEFAULT is not set
+BODIES = ("POST", "PUT", "PATCH")  # methods whose parameters are in the body
 SPECIAL = (fsa.CurrentUser, fsa.CurrentApp, fsa.Environ, fsa.Globals, fsa.Session, fsa.Header)
 
 
 class Route(NamedTuple):
-    """A path with a method, the function behind it, who may enter, and how."""
+    """A path with one method, its function, its authorization and its authentication."""
 
     name: str
     method: str
     path: str
     function: Callable[..., Any]
-    authz: list[Any]  # "OPEN", "AUTH", a group, or a permission with the parameter that it is on
+    authz: list[Any]  # "OPEN", "AUTH", a group, or a permission with its parameter
     schemes: list[str]
     realm: str | None
 
     @property
     def is_open(self) -> bool:
-        """Whether nobody is asked who they are."""
+        """Whether it needs no authentication."""
         return self.authz == ["OPEN"]
 
     @property
     def parameters(self) -> dict[str, inspect.Parameter]:
-        """What it takes from a request, by the names in there."""
+        """The parameters of requests by their names there."""
         found = inspect.signature(self.function).parameters.items()
         named = [(k, v) for k, v in found if v.kind is not v.VAR_KEYWORD]
         return {re.sub("^_(?=.)", "", k): v for k, v in named if kind_of(v) not in SPECIAL}
 
     @property
     def cookie(self) -> str | None:
-        """The name of the cookie that it takes, if any."""
+        """The name of the cookie that authenticates a request, if any."""
         return next((k for k, v in self.parameters.items() if kind_of(v) is fsa.Cookie), None)
 
     @property
     def answers(self) -> dict[int, tuple[Any, str | None]]:
-        """The statuses that it gives, each with the type of the body, and the name of a header."""
+        """The declared statuses, each with the type of the body and the name of a header."""
         hint = inspect.signature(self.function).return_annotation
         if hint in (inspect.Signature.empty, ResponseReturnValue):
             return {200: (Any, None)}
@@ -59,25 +59,25 @@ class Route(NamedTuple):
 
 
 def members(hint: Any) -> tuple[Any, ...]:
-    """The members of a union, or the only one."""
+    """The members of a union; of another type, the type itself."""
     return get_args(hint) if get_origin(hint) in (UnionType, typing.Union) else (hint,)
 
 
 def kind_of(hint: inspect.Parameter) -> Any:
-    """The type of a parameter without its being optional; text, where nothing is said."""
+    """The type of a parameter without `| None`; `str` if it has no annotation."""
     if hint.annotation is inspect.Parameter.empty:
         return str
     kinds = [kind for kind in members(hint.annotation) if kind is not type(None)]
     kind = kinds[0] if len(kinds) == 1 else hint.annotation
-    # FlaskSimpleAuth enforces nothing of what Annotated says
+    # FlaskSimpleAuth does not enforce the metadata of Annotated
     return get_args(kind)[0] if get_origin(kind) is Annotated else kind
 
 
 def record_routes(app: fsa.Flask) -> None:
     """Record `authz`, `authn` and `realm` of each route that is declared from now on.
 
-    FlaskSimpleAuth keeps none of these. Decorators and blueprints all pass through a method of its
-    own, which is private: tests/test_openapi.py pins it.
+    FlaskSimpleAuth does not keep them. Decorators and blueprints all call one method, which is
+    private: tests/test_openapi.py pins it.
     """
     declared = app.extensions["openapi"] = {}
     add_url_rule = app._fsa.add_url_rule
@@ -92,10 +92,10 @@ def record_routes(app: fsa.Flask) -> None:
 
 
 def routes(app: fsa.Flask) -> Iterator[Route]:
-    """All routes of an application, each with one method."""
+    """The routes of an application, one for each path and method."""
     usual = app.config["FSA_AUTH_DEFAULT"] or SCHEMES
     for rule in app.url_map.iter_rules():
-        # what FlaskSimpleAuth has not seen is open
+        # a route that FlaskSimpleAuth does not handle is open
         authz, authn, realm = app.extensions["openapi"].get(rule.endpoint, ("OPEN", None, None))
         function = inspect.unwrap(app.view_functions[rule.endpoint])
         authz = authz if isinstance(authz, list) else ["CLOSE" if authz is None else authz]

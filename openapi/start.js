@@ -1,12 +1,12 @@
 SwaggerUIBundle({
   url: "openapi.json",
   dom_id: "#swagger-ui",
-  validatorUrl: null,  // nothing goes elsewhere
+  validatorUrl: null,  // no request to another server
   tryItOutEnabled: true,
   deepLinking: true,
   displayRequestDuration: true,
   requestInterceptor: (request) => {
-    request.headers["X-Requested-With"] = "fetch"  // or the browser itself asks for a password
+    request.headers["X-Requested-With"] = "fetch"  // else the browser shows its own password dialog on a 401
     return request
   },
 })

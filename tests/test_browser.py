@@ -318,7 +318,7 @@ def test_stuff(page, site):
     expect(field).to_be_focused()
     field.fill("0.1234567890123")
     field.press("Enter")
-    says(page, f"{name} is 0.1234567890123 now")
+    says(page, f"{name} is now 0.1234567890123")
     expect(price).to_be_focused()
     assert site.send("GET", f"/stuff/{name}", who=login).json["price"] == 0.1234567890123
 
@@ -350,7 +350,7 @@ def test_locale(new_context, site):
     expect(field).to_have_value("1234,5")
     field.fill("0,1")
     field.press("Enter")
-    says(page, f"{name} is 0,10 now")
+    says(page, f"{name} is now 0,10")
     assert site.send("GET", f"/stuff/{name}", who=login).json["price"] == 0.1
     price.click()
     field.fill("1.000")  # a thousand to some, one to others
@@ -434,7 +434,7 @@ def test_offline(page, site):
     expect(bar).to_contain_text("You are offline")
     page.get_by_role("button", name=f"Delete {name}").click()
     page.get_by_role("dialog").get_by_role("button", name="Delete").click()
-    says(page, f"The server cannot be reached: whether {name} has changed")
+    says(page, f"The server cannot be reached: it is not known yet whether {name} has changed")
     expect(row(page, name)).to_be_visible()
     row(page, other).get_by_role("button", name="change it").click()
     page.get_by_label(f"Price of {other}").fill("6")
@@ -463,7 +463,7 @@ def test_lost_answer(page, site):
     row(page, name).get_by_role("button", name="change it").click()
     page.get_by_label(f"Price of {name}").fill("6")
     page.keyboard.press("Enter")
-    says(page, f"whether {name} has changed will show")
+    says(page, f"it is not known yet whether {name} has changed")
     expect(row(page, name).get_by_role("button", name="change it")).to_have_text("6.00")
 
 

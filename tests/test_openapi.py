@@ -45,10 +45,10 @@ def test_what_it_says(document):
     """One route of each kind, as a reader would check it against README.md."""
     paths, answers = document["paths"], "#/components/responses/"
     post = paths["/stuff"]["post"]
-    assert post["summary"] == "Add stuff for oneself."
+    assert post["summary"] == "Add stuff that the caller owns."
     assert post["security"] == [{"token": []}, {"basic": []}]
     assert (post["x-authz"], post["x-authn"]) == (["AUTH"], ["token", "basic", "param"])
-    assert "whoever is signed in" in post["description"]
+    assert "authenticated users" in post["description"]
     for kind in "application/json", FORM:
         body = post["requestBody"]["content"][kind]["schema"]
         assert set(body["properties"]) == {"stuff", "price", "username", "password"}

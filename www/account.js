@@ -1,4 +1,4 @@
-/** The page of one's own account: address, password, second factor, sessions. */
+/** The view of the own account: e-mail address, password, second factor, sessions. */
 
 import { acme, changed, leave, me, signedIn, signOut } from "./session.js"
 import { codeField, passwordField } from "./signin.js"
@@ -10,7 +10,7 @@ const time = (seconds) => {
 	return h("time", { datetime: date.toISOString() }, moment.format(date))
 }
 
-export function accountPage(signal) {
+export function accountView(signal) {
 	const { login, admin } = me
 	const role = admin ? "You are an administrator." : "You are an ordinary user."
 	const sessions = sessionsPart(login, signal)
@@ -46,7 +46,7 @@ function emailPart(login) {
 function passwordPart(login, loadSessions) {
 	const element = form({
 		fields: [
-			// so that password managers know whose it is
+			// tells password managers which account this is
 			{ name: "username", label: "Login", value: login, autocomplete: "username", hidden: true },
 			{
 				...{ name: "current", label: "Current password", type: "password" },
@@ -62,7 +62,7 @@ function passwordPart(login, loadSessions) {
 		},
 		action: async ({ current, password }) => {
 			await acme.setPassword(login, password, current)
-			// which has ended all sessions, this one too
+			// all sessions have ended, this one too
 			const done = await acme.signIn(login, password).catch(() => false)
 			if (!done) return leave("The password is changed: sign in with it.")
 			await signedIn()
@@ -97,7 +97,7 @@ function otpPart(login, loadSessions) {
 	const state = () => {
 		if (me.otp) {
 			place.replaceChildren(
-				h("p", {}, "It is on: signing in takes a code from your telephone."),
+				h("p", {}, "On: signing in takes a code from your device."),
 				codeForm(false, "Switch it off", "Switching off…"),
 			)
 			return
@@ -105,8 +105,7 @@ function otpPart(login, loadSessions) {
 		const begin = h("button", {}, "Set it up")
 		begin.onclick = () => attempt(begin, "Setting up…", setUp)
 		place.replaceChildren(
-			h("p", {}, "It is off. With it, your password alone lets nobody in: signing in takes a code ",
-				"from your telephone besides."),
+			h("p", {}, "Off. When it is on, signing in takes your password and a code from your device."),
 			h("div", { class: "buttons" }, begin),
 		)
 	}
@@ -115,8 +114,8 @@ function otpPart(login, loadSessions) {
 		const { secret, qr } = await acme.newOtp(login)
 		const cancel = h("button", { type: "button", onclick: state }, "Cancel")
 		place.replaceChildren(
-			h("p", {}, "Scan this with an authenticator application, or type the key into it. Then ",
-				"enter the code that it shows."),
+			h("p", {}, "Scan this with an authenticator application, or type the key into it. Then enter ",
+				"the code that it shows."),
 			h("img", { class: "qr", src: qr, alt: "QR code of the key below", width: "180", height: "180" }),
 			h("p", {}, "Key: ", h("code", { class: "key" }, secret.match(/.{1,4}/g).join(" "))),
 			codeForm(true, "Switch it on", "Switching on…", cancel),
@@ -133,7 +132,7 @@ function sessionsPart(login, signal) {
 	const fault = h("p", { class: "fault", role: "alert" })
 	const all = h("button", { class: "danger" }, "Sign out everywhere")
 	all.onclick = async () => {
-		const sure = await confirm("Sign out everywhere?", "All of your sessions end, this one too.", "Sign out")
+		const sure = await confirm("Sign out everywhere?", "All your sessions end, including this one.", "Sign out")
 		if (sure) await attempt(all, "Signing out…", () => signOut(true))
 	}
 

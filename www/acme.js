@@ -1,31 +1,31 @@
 /**
- * A client of Acme's API, for browsers and node 20 or later: one method for each operation.
+ * A client of Acme's API for browsers and Node.js 20 or later: a method for each operation.
  *
  *     import { Acme } from "./acme.js"
  *     const acme = new Acme("http://127.0.0.1:5000")
  *     await acme.signIn("susie", "Some-Pass-1")
  *     await acme.addStuff("pinte", 6.5)
  *
- * The access token is in memory only. A page of the server's own has a refresh cookie besides: a
- * request whose token is too old gets a new one and is sent once more, and `refresh()` brings the
- * session back after a reload. Node and other pages have no cookie, and sign in again.
+ * The access token is kept in memory only. In a browser, on the server's own origin, there is also a
+ * refresh cookie: a request with an expired token is repeated with a new one, and `refresh()`
+ * restores the session after a reload. Node.js and other origins have no cookie: sign in again.
  */
 
 /** @typedef {[name: string, price: number]} Stuff */
 /** @typedef {{login: string, email: string, admin: boolean, active: boolean, otp: boolean}} Profile */
 /** @typedef {{id: string, created: number, used: number, expires: number, from: string}} Session
- * whose times are in seconds since 1970 */
-/** @typedef {{limit?: number, after?: string}} Range  at most so many, those after that name */
-/** @template T @typedef {{items: T[], next?: string}} Page  `next` is the following one's `after` */
-/** @typedef {(text: string, response: Response) => any} Read  what becomes of an answer */
+ * with times in seconds since 1970 */
+/** @typedef {{limit?: number, after?: string}} Range  how many, and the name that they follow */
+/** @template T @typedef {{items: T[], next?: string}} Page  `next` is the `after` of the next page */
+/** @typedef {(text: string, response: Response) => any} Read  converts the body of a response */
 
-const TIMEOUT = 30_000 // milliseconds for an answer
+const TIMEOUT = 30_000 // milliseconds until the response
 
-/** What every method throws. */
+/** The error that every method throws. */
 export class AcmeError extends Error {
 	/** @param {string} message  what to do
-	 * @param {number} status  of HTTP, 0 if there was no answer
-	 * @param {number} [retryAfter]  seconds to wait before another attempt */
+	 * @param {number} status  the HTTP status, 0 without a response
+	 * @param {number} [retryAfter]  seconds to wait before the next attempt */
 	constructor(message, status, retryAfter) {
 		super(message)
 		this.name = new.target.name
@@ -34,7 +34,7 @@ export class AcmeError extends Error {
 	}
 }
 
-/** There was no answer: whether a change has been made is not known. */
+/** There was no response: it is not known whether a change was made. */
 export class NetworkError extends AcmeError {}
 
 export class Acme {
@@ -44,31 +44,31 @@ export class Acme {
 	/** @type {Promise<void> | undefined} */
 	#refreshing
 
-	/** @param {string} [base]  where the server is; without, where this page comes from */
+	/** @param {string} [base]  URL of the server; by default the origin of the document */
 	constructor(base = "") {
 		this.#base = base.replace(/\/$/, "")
 	}
 
-	/** The login of who is signed in, "" for nobody. */
+	/** The login of the authenticated user, "" without a token. */
 	get login() {
 		return this.#claim("sub")
 	}
 
-	/** The id of the session that goes on, one of `sessions`. */
+	/** The id of the current session, one of `sessions`. */
 	get session() {
 		return this.#claim("scope")
 	}
 
 	// sign in and out
 
-	/** Sign in. False says that a one-time password is missing, for `secondStep`.
+	/** Sign in. False if a one-time password is needed: call `secondStep`.
 	 * @param {string} username @param {string} password */
 	async signIn(username, password) {
 		const none = { authorization: "" }
 		return this.#begin(await this.request("POST", "/token", { username, password }, none))
 	}
 
-	/** The same for ten minutes, without a cookie.
+	/** Sign in for ten minutes, without a refresh cookie.
 	 * @param {string} username @param {string} password */
 	async signInBriefly(username, password) {
 		const bytes = new TextEncoder().encode(`${username}:${password}`)
@@ -82,21 +82,21 @@ export class Acme {
 		this.#begin(await this.request("POST", "/token/otp", { code }, bearer))
 	}
 
-	/** Get a new token for the refresh cookie; whoever asks while one is on its way gets the same. */
+	/** Get a new token for the refresh cookie; concurrent calls share one request. */
 	refresh() {
 		this.#refreshing ??= this.request("POST", "/token/refresh", {}, { authorization: "" })
-			.then((answer) => void this.#begin(answer))
+			.then((tokens) => void this.#begin(tokens))
 			.finally(() => (this.#refreshing = undefined))
 		return this.#refreshing
 	}
 
-	/** @param {boolean} [all]  end all of one's sessions, not this one alone */
+	/** @param {boolean} [all]  end all sessions of the user, not only this one */
 	async signOut(all) {
 		await this.request("DELETE", "/token", { all })
 		this.forget()
 	}
 
-	/** Drop the token: the session has ended otherwise. */
+	/** Drop the token, without a request. */
 	forget() {
 		this.#token = this.#otp = ""
 	}
@@ -106,7 +106,7 @@ export class Acme {
 		return this.request("GET", "/hello-me")
 	}
 
-	// stuff: one's own
+	// stuff of the user
 
 	/** @param {Range} [range] @returns {Promise<Page<Stuff>>} */
 	stuff({ limit, after } = {}) {
@@ -133,7 +133,7 @@ export class Acme {
 		return this.request("DELETE", "/stuff/{sid}", { sid })
 	}
 
-	// users: oneself, or as an administrator
+	// users: the own account, or as an administrator any
 
 	/** @param {Range} [range] @returns {Promise<Page<Profile>>} */
 	users({ limit, after } = {}) {
@@ -163,7 +163,7 @@ export class Acme {
 		return this.request("DELETE", "/user/{login}", { login, stuff })
 	}
 
-	/** Set a password, one's own with the `current` one; all sessions of the user end.
+	/** Set a password, the own one with `current`; all sessions of the user end.
 	 * @param {string} login @param {string} password @param {string} [current] */
 	setPassword(login, password, current) {
 		return this.request("PUT", "/user/{login}/password", { login, password, current })
@@ -179,24 +179,24 @@ export class Acme {
 		return this.request("DELETE", "/user/{login}/sessions/{sid}", { login, sid })
 	}
 
-	/** A new secret for one's one-time passwords: as text, as a URI, and that as a picture.
+	/** A new secret for one-time passwords (TOTP): as text, as a URI, and as a QR code.
 	 * @param {string} login @returns {Promise<{secret: string, uri: string, qr: string}>} */
 	newOtp(login) {
 		return this.request("POST", "/user/{login}/otp", { login })
 	}
 
-	/** Switch one's one-time passwords on or off, with one of them.
+	/** Switch one-time passwords on or off, with one of them.
 	 * @param {string} login @param {string} code @param {boolean} on */
 	switchOtp(login, code, on) {
 		return this.request("PUT", "/user/{login}/otp", { login, code, on })
 	}
 
-	/** Take the one-time passwords of another user away. @param {string} login */
+	/** Switch off another user's one-time passwords, for a lost device. @param {string} login */
 	resetOtp(login) {
 		return this.request("DELETE", "/user/{login}/otp", { login })
 	}
 
-	// everybody
+	// open to everybody
 
 	/** @returns {Promise<{msg: string, version: string}>} */
 	hello() {
@@ -208,19 +208,19 @@ export class Acme {
 		return this.request("GET", "/openapi.json")
 	}
 
-	/** How many days old somebody is.
+	/** Count the days since a person was born.
 	 * @param {{name: string, born: string}} who  born as 2020-07-29
 	 * @returns {Promise<{name: string, days: number}>} */
 	days(who) {
 		return this.request("POST", "/days", { who })
 	}
 
-	/** The same with GET, as the next ones. @param {{name: string, born: string}} who */
+	/** `days` with GET. @param {{name: string, born: string}} who */
 	getDays(who) {
 		return this.request("GET", "/days", { who: JSON.stringify(who) })
 	}
 
-	/** The primes among integers, which are bigints where they are too large for a number.
+	/** Keep the primes of integers; bigints where a number is too small.
 	 * @param {(number | bigint)[]} li @returns {Promise<(number | bigint)[]>} */
 	primes(li) {
 		return this.request("POST", "/primes", { li: li.map(BigInt) }, { read: integers })
@@ -241,11 +241,11 @@ export class Acme {
 		return this.request("GET", "/len", { p: JSON.stringify(p) })
 	}
 
-	/** Any request, for routes of your own; `{name}` in the path stands for that parameter.
+	/** Any request, for routes of your own; `{name}` in the path is replaced by that parameter.
 	 * @param {string} method @param {string} path
-	 * @param {Record<string, unknown>} [parameters]  the others: in the query of GET and DELETE,
-	 * else in the body; undefined ones nowhere
-	 * @param {{authorization?: string, read?: Read}} [options]  instead of the token, and of JSON
+	 * @param {Record<string, unknown>} [parameters]  the others go into the query of GET and DELETE,
+	 * else into the body; undefined ones are left out
+	 * @param {{authorization?: string, read?: Read}} [options]  in place of the token, and of JSON
 	 * @returns {Promise<any>} */
 	async request(method, path, parameters = {}, { authorization, read = json } = {}) {
 		const names = [...path.matchAll(/{(\w+)}/g)].map(([, name]) => name)
@@ -253,24 +253,24 @@ export class Acme {
 		const others = Object.entries(parameters).filter(
 			([name, value]) => value !== undefined && !names.includes(name),
 		)
-		const send = (header) => answer(method, url, others, header, read)
-		if (authorization !== undefined) return send(authorization)
+		const attempt = (header) => send(method, url, others, header, read)
+		if (authorization !== undefined) return attempt(authorization)
 
 		const token = this.#token
-		if (!token) return send("")
+		if (!token) return attempt("")
 		const login = this.login
 		try {
-			return await send(`Bearer ${token}`)
+			return await attempt(`Bearer ${token}`)
 		} catch (error) {
 			if (error.status !== 401) throw error
 		}
-		if (token === this.#token) await this.refresh() // else another request has
-		// the cookie may be somebody else's by now
+		if (token === this.#token) await this.refresh() // else a concurrent request has done it
+		// another user may have signed in with this browser meanwhile
 		if (this.login !== login) throw new AcmeError(`${login} is not signed in any more`, 401)
-		return send(`Bearer ${this.#token}`)
+		return attempt(`Bearer ${this.#token}`)
 	}
 
-	// whether the sign-in is done
+	// returns whether the sign-in is complete
 	#begin({ token = "", otp = "" }) {
 		this.#token = token
 		this.#otp = otp
@@ -284,7 +284,7 @@ export class Acme {
 	}
 }
 
-// in a path these would mean something else
+// browsers resolve these in a path
 function segment(value) {
 	if (["", ".", ".."].includes(String(value))) throw new AcmeError("nothing has such a name", 404)
 	return encodeURIComponent(String(value))
@@ -306,18 +306,18 @@ function integers(text) {
 	return digits.map((n) => (Number.isSafeInteger(Number(n)) ? Number(n) : BigInt(n)))
 }
 
-// JSON.stringify knows no bigints
+// JSON.stringify does not support bigints
 function toJson(value) {
 	const large = Array.isArray(value) && typeof value[0] === "bigint"
 	return large ? `[${value}]` : JSON.stringify(value)
 }
 
-/** Send a request; AcmeError unless the answer is a success.
+/** Send a request; throws AcmeError unless the status is a success.
  * @param {string} method @param {string} url @param {[name: string, value: unknown][]} parameters
  * @param {string} authorization @param {Read} read */
-async function answer(method, url, parameters, authorization, read) {
+async function send(method, url, parameters, authorization, read) {
 	/** @type {Record<string, string>} */
-	const headers = { "X-Requested-With": "fetch" } // so that no browser asks for a password itself
+	const headers = { "X-Requested-With": "fetch" } // else the browser asks for a password
 	if (authorization) headers.Authorization = authorization
 	let body
 	if (method === "GET" || method === "DELETE") {
@@ -344,7 +344,7 @@ async function answer(method, url, parameters, authorization, read) {
 		throw new AcmeError(JSON.parse(text).error, response.status, retryAfter)
 	} catch (error) {
 		if (error instanceof AcmeError) throw error
-		// a proxy's, perhaps
-		throw new AcmeError("the answer was not Acme's", response.status, retryAfter)
+		// such as an error of a proxy
+		throw new AcmeError("the response was not Acme's", response.status, retryAfter)
 	}
 }

@@ -1,63 +1,63 @@
-/** The frame: which page is shown, who is signed in, and whether the server is there. */
+/** The frame: navigation, the authenticated user, and the state of the connection. */
 
-import { accountPage } from "./account.js"
+import { accountView } from "./account.js"
 import { acme, events, me, reason, restore, retryNow, signOut } from "./session.js"
-import { signInPage } from "./signin.js"
-import { stuffPage } from "./stuff.js"
-import { tryPage } from "./try.js"
+import { signInView } from "./signin.js"
+import { stuffView } from "./stuff.js"
+import { tryView } from "./try.js"
 import { attempt, explain, h, say } from "./ui.js"
-import { usersPage } from "./users.js"
+import { usersView } from "./users.js"
 
-/** A page by its hash: its title, what makes it, and who may see it. */
-const PAGES = {
-	stuff: { title: "My stuff", make: stuffPage, may: () => me },
-	users: { title: "Users", make: usersPage, may: () => me?.admin },
-	try: { title: "Try it", make: tryPage, may: () => true },
-	account: { title: "Account", make: accountPage, may: () => me },
-	signin: { title: "Sign in", make: signInPage, may: () => !me },
+/** The views by the hash of their URL: title, constructor, and who may see it. */
+const VIEWS = {
+	stuff: { title: "My stuff", make: stuffView, may: () => me },
+	users: { title: "Users", make: usersView, may: () => me?.admin },
+	try: { title: "Try it", make: tryView, may: () => true },
+	account: { title: "Account", make: accountView, may: () => me },
+	signin: { title: "Sign in", make: signInView, may: () => !me },
 }
 
 const main = document.querySelector("main")
-let shown = { page: null, node: null, end: new AbortController() }
-let parked = null // a page whose session has ended, for when its user comes back
+let shown = { view: null, node: null, end: new AbortController() }
+let parked = null // the view whose session has ended, shown again after its user signs in
 
-/** Show the page that the address names, or what has to come before it. */
+/** Show the view that the URL names, or the sign-in before it. */
 function show() {
 	const name = location.hash.slice(1) || (me ? "stuff" : "signin")
 	if (me && name === "signin") return location.replace("#stuff")
-	const asked = Object.hasOwn(PAGES, name) && PAGES[name]
-	const page = !asked
+	const asked = Object.hasOwn(VIEWS, name) && VIEWS[name]
+	const view = !asked
 		? { title: "No such page", make: nowhere }
 		: asked.may()
 			? asked
 			: me
 				? { title: asked.title, make: notYours }
-				: PAGES.signin
+				: VIEWS.signin
 	const old = shown
-	if (parked && me?.login === parked.login && parked.page === page) {
+	if (parked && me?.login === parked.login && parked.view === view) {
 		shown = parked
 		parked = null
 	} else {
 		const end = new AbortController()
-		if (page !== PAGES.signin && parked) parked = void parked.end.abort()
-		const node = h("div", { class: "page" }, h("h1", { tabindex: "-1" }, page.title))
-		shown = { page, node, end, login: me?.login }
-		node.append(...page.make(end.signal))
+		if (view !== VIEWS.signin && parked) parked = void parked.end.abort()
+		const node = h("div", { class: "view" }, h("h1", { tabindex: "-1" }, view.title))
+		shown = { view, node, end, login: me?.login }
+		node.append(...view.make(end.signal))
 	}
 	if (!parked || parked !== old) old.end.abort()
 	document.querySelectorAll("dialog").forEach((box) => box.close())
-	document.title = `${page.title} – Acme`
+	document.title = `${view.title} – Acme`
 	frame(name)
 	main.replaceChildren(shown.node)
 	if (shown.top) scrollTo(0, shown.top)
 	else scrollTo(0, 0)
 	const first = shown.node.querySelector("[data-first]") ?? shown.node.querySelector("h1")
-	if (old.page) first.focus({ preventScroll: true })
+	if (old.view) first.focus({ preventScroll: true })
 	else shown.node.querySelector("[data-first]")?.focus()
 }
 
 function frame(name) {
-	const links = Object.entries(PAGES).filter(([, { may }]) => may())
+	const links = Object.entries(VIEWS).filter(([, { may }]) => may())
 	const nav = links.map(([hash, { title }]) =>
 		h("a", { href: `#${hash}`, "aria-current": hash === name && "page" }, title),
 	)
@@ -71,7 +71,7 @@ function frame(name) {
 }
 
 const nowhere = () => [
-	h("p", {}, "There is nothing at this address. ", h("a", { href: "#" }, "Go to the start"), "."),
+	h("p", {}, "This address does not exist. ", h("a", { href: "#" }, "Go to the start page"), "."),
 ]
 const notYours = () => [h("p", {}, "This page is for administrators.")]
 
@@ -81,16 +81,16 @@ addEventListener("hashchange", () => {
 })
 
 events.addEventListener("user", () => {
-	say("") // whatever was said to another
+	say("") // remove messages to the previous user
 	say("", true)
 	const before = shown.login
-	if (!me && before && reason && shown.page !== PAGES.try) {
+	if (!me && before && reason && shown.view !== VIEWS.try) {
 		parked = Object.assign(shown, { top: scrollY })
 	}
 	show()
 })
 
-// the bar that says that the server does not answer
+// the bar for a server that does not respond
 
 const bar = document.querySelector("#bar")
 
@@ -98,7 +98,7 @@ events.addEventListener("lost", ({ detail: error }) => {
 	const why = navigator.onLine === false ? "You are offline" : explain(error)
 	const now = h("button", { onclick: retryNow }, "Try now")
 	bar.replaceChildren(h("p", {}, `${why}. Trying again…`), now)
-	if (!shown.page) main.replaceChildren(h("h1", {}, "Acme"), h("p", {}, "Waiting for the server…"))
+	if (!shown.view) main.replaceChildren(h("h1", {}, "Acme"), h("p", {}, "Waiting for the server…"))
 })
 
 events.addEventListener("back", () => {
@@ -106,13 +106,13 @@ events.addEventListener("back", () => {
 	say("Connected again.")
 })
 
-// an error that nobody has caught is told, lest it look as if nothing had happened
+// show errors that no view has caught
 addEventListener("unhandledrejection", ({ reason: error }) => {
 	if (error?.status !== 401) say(error?.message ? explain(error) : "Something went wrong.", true)
 })
 
 document.querySelector(".skip").onclick = (event) => {
-	event.preventDefault() // the hash is the page's
+	event.preventDefault() // the hash names the view
 	main.focus()
 }
 

@@ -1,24 +1,24 @@
-/** Who is signed in, here and in other tabs, and whether the server is there. */
+/** The authenticated user, in this tab and others, and the state of the connection. */
 
 import { Acme } from "./acme.js"
 
-/** `user`: another one is signed in, or nobody; `lost`: no answer, with the error; `back`: again. */
+/** `user`: the user has changed; `lost`: no connection, with the error; `back`: connected again. */
 export const events = new EventTarget()
 
 export let me = null
 
-/** Why one has to sign in, if there is a reason to give. */
+/** Why the user has to sign in, "" without a reason. */
 export let reason = ""
 
-const FIRST = 1000 // milliseconds until the server is asked again whether it is there
-const LONGEST = 15_000
+const FIRST_RETRY = 1000 // milliseconds; doubled for each retry
+const LAST_RETRY = 15_000 // milliseconds
 const tabs = new BroadcastChannel("acme")
 let lost = false
 let wake = () => {}
 let turn = 0
 
 class Client extends Acme {
-	/** As Acme's, and notices what concerns all pages. */
+	/** As `Acme.request`, and dispatches `events`. */
 	async request(method, path, parameters, options) {
 		try {
 			const answer = await super.request(method, path, parameters, options)
@@ -35,9 +35,9 @@ class Client extends Acme {
 
 export const acme = new Client()
 
-// who is signed in
+// the authenticated user
 
-/** After a reload: bring the session back, if there is one. */
+/** Restore the session after a reload, if there is one. */
 export async function restore() {
 	try {
 		await acme.refresh()
@@ -47,12 +47,12 @@ export async function restore() {
 		else if (error.status === undefined) throw error
 		else {
 			events.addEventListener("back", restore, { once: true })
-			lose(error) // whatever it is, there is nothing to show without
+			lose(error) // no view can be shown without knowing the user
 		}
 	}
 }
 
-/** After a sign-in: say so, here and to the other tabs. */
+/** Tell the views and the other tabs of a sign-in. */
 export async function signedIn() {
 	await arrive()
 	tabs.postMessage(me?.login)
@@ -62,19 +62,19 @@ export async function signOut(all = false) {
 	try {
 		await acme.signOut(all)
 	} catch (error) {
-		if (error.status !== 401) throw error // else it is over already
+		if (error.status !== 401) throw error // else the session has already ended
 	}
 	leave("")
 }
 
-/** Forget who was signed in, here and in the other tabs. */
+/** Forget the user, in this tab and the others. */
 export function leave(why) {
 	acme.forget()
 	become(null, why)
 	tabs.postMessage(null)
 }
 
-/** One's own profile has changed. */
+/** Store a changed profile of the user. */
 export function changed(profile) {
 	if (me?.login === profile.login && me.admin === profile.admin) me = profile
 	else become(profile)
@@ -90,7 +90,7 @@ function become(user, why = "") {
 	events.dispatchEvent(new Event("user"))
 }
 
-/** A token was refused, and there is no new one; or the cookie is somebody else's by now. */
+/** The session has ended, or another user has signed in with this browser. */
 function ended() {
 	if (!me) return
 	if (acme.login && acme.login !== me.login) {
@@ -107,13 +107,13 @@ tabs.onmessage = ({ data: login }) => {
 	if (login) restore()
 }
 
-// whether the server is there
+// the connection
 
 function lose(error) {
 	if (lost) return
 	lost = true
 	events.dispatchEvent(new CustomEvent("lost", { detail: error }))
-	retry(error.retryAfter * 1000 || FIRST)
+	retry(error.retryAfter * 1000 || FIRST_RETRY)
 }
 
 function found() {
@@ -124,10 +124,10 @@ function found() {
 }
 
 async function retry(pause) {
-	const mine = ++turn // one at a time
-	for (; lost && mine === turn; pause = Math.min(2 * pause, LONGEST)) {
+	const mine = ++turn // stops an older loop
+	for (; lost && mine === turn; pause = Math.min(2 * pause, LAST_RETRY)) {
 		await new Promise((resolve) => setTimeout((wake = resolve), pause))
-		// who is signed in is asked for in the database, which may be what is away
+		// with a token also checks the database
 		if (lost) await (acme.login ? acme.helloMe() : acme.hello()).catch(() => {})
 	}
 }

@@ -1,9 +1,9 @@
-/** The page to sign in: a password, and for some a one-time password after it. */
+/** The sign-in: a password, and with a second factor a one-time password after it. */
 
 import { acme, reason, signedIn } from "./session.js"
 import { form, h } from "./ui.js"
 
-export function signInPage() {
+export function signInView() {
 	const note = h("p", { class: "note", role: "alert" }, reason)
 	const steps = h("div", {})
 
@@ -39,7 +39,7 @@ export function signInPage() {
 			first("")
 			steps.querySelector("input").focus()
 		}
-		note.textContent = "One more step: the code that your authenticator application shows now."
+		note.textContent = "Enter the code that your authenticator application shows now."
 		steps.replaceChildren(
 			form({
 				look: "card signin",
@@ -52,8 +52,8 @@ export function signInPage() {
 					try {
 						await acme.secondStep(code)
 					} catch (error) {
-						// five minutes are over
-						if (error.message.startsWith("invalid token")) return first("That took too long: once more.")
+						// the first step is good for five minutes
+						if (error.message.startsWith("invalid token")) return first("That took too long: sign in again.")
 						throw error
 					}
 					await signedIn()
@@ -65,19 +65,19 @@ export function signInPage() {
 
 	first(reason)
 	return [
-		h("p", { class: "lead" }, "Keep what you own, and what it is worth."),
+		h("p", { class: "lead" }, "Keep track of what you own and what it is worth."),
 		note,
 		steps,
 		h(
 			"p",
 			{ class: "hint" },
-			...["No account? ", h("a", { href: "#try" }, "Try what needs none"), ". "],
-			...["Is this Acme your own? The terminal where it runs says how to sign in."],
+			...["No account? ", h("a", { href: "#try" }, "Try what works without one"), ". "],
+			...["If you run this server: its terminal shows how to sign in."],
 		),
 	]
 }
 
-/** A field for a new password; the rule is the configuration's, as shipped. */
+/** A field for a new password; the hint is the rule of acme.conf. */
 export const passwordField = (label) => ({
 	...{ name: "password", label, type: "password", autocomplete: "new-password" },
 	hint: "5 characters or more, with A to Z, a to z and 0 to 9 among them",

@@ -1,4 +1,4 @@
-/** The page of one's own stuff: add, change a price in place, delete. */
+/** The view of the user's stuff: add, change a price in place, delete. */
 
 import { acme, events } from "./session.js"
 import { confirm, explain, form, h, icon, pager, say, sorted } from "./ui.js"
@@ -7,14 +7,14 @@ const PAGE = 50
 const COMMA = (0.5).toLocaleString().includes(",") // where it is the decimal separator
 const format = new Intl.NumberFormat(undefined, {
 	minimumFractionDigits: 2,
-	maximumFractionDigits: 20, // all that there are: a price is not rounded for show
+	maximumFractionDigits: 20, // the exact price, not rounded
 })
 
-/** A price as one types it, exact. */
+/** A price as a user types it, exact. */
 const written = (price) => (COMMA ? String(price).replace(".", ",") : String(price))
 
 function readPrice(text) {
-	if (COMMA && /^\d{1,3}(\.\d{3})+$/.test(text.trim())) throw new Error("Write 1000, or 1,000 for one")
+	if (COMMA && /^\d{1,3}(\.\d{3})+$/.test(text.trim())) throw new Error("Write 1000 for a thousand, or 1,000 for one")
 	const plain = COMMA ? text.trim().replace(",", ".") : text.trim()
 	if (!/^(\d+\.?\d*|\.\d+)(e[-+]?\d+)?$/i.test(plain))
 		throw new Error(`Price must be a number, such as ${written(6.5)}`)
@@ -26,19 +26,19 @@ const priceField = (attributes) => ({
 	...{ read: readPrice, ...attributes },
 })
 
-export function stuffPage(signal) {
+export function stuffView(signal) {
 	const list = h("ul", { class: "rows stuff", "aria-label": "My stuff" })
 	const empty = h(
 		"div",
 		{ class: "empty", hidden: true },
 		h("p", {}, h("strong", {}, "Nothing here yet")),
-		h("p", {}, "Add the first thing above: what it is called, and what it is worth."),
+		h("p", {}, "Add the first item above, with its name and price."),
 	)
 	let loaded = false
 	const count = () => (empty.hidden = !loaded || list.children.length > 0)
 	const rows = sorted(list, (name) => makeRow(name))
 
-	/** Show stuff in its place, new or changed. */
+	/** Insert or update the row of some stuff. */
 	const put = (name, price) => {
 		const row = rows.put(name)
 		row.setPrice(price)
@@ -54,11 +54,11 @@ export function stuffPage(signal) {
 		if (focused) (near?.querySelector(".bin") ?? add.querySelector("input")).focus()
 	}
 
-	/** A change was refused; or its answer was lost, and what has become of it is to be seen. */
+	/** A change was refused; or its response was lost, and the result has to be read. */
 	const refused = (name, text, error) => {
 		if (error.status === 0) {
 			verify(name)
-			say(`${explain(error)}: whether ${name} has changed will show when it can.`, true)
+			say(`${explain(error)}: it is not known yet whether ${name} has changed.`, true)
 		} else say(`${text}: ${explain(error)}`, true)
 	}
 
@@ -110,14 +110,14 @@ export function stuffPage(signal) {
 		}
 		value.onclick = edit
 
-		/** Show the new price at once, and the old one again if it is refused. */
+		/** Show the new price at once, and restore the old one if it is refused. */
 		const change = async (price) => {
 			const old = row.price
 			row.setPrice(price)
 			row.classList.add("pending")
 			try {
 				await acme.changeStuff(name, price)
-				say(`${name} is ${format.format(price)} now.`)
+				say(`${name} is now ${format.format(price)}.`)
 			} catch (error) {
 				row.setPrice(old)
 				if (error.status === 404) drop(row)
@@ -135,7 +135,7 @@ export function stuffPage(signal) {
 				await acme.deleteStuff(name)
 				say(`${name} is deleted.`)
 			} catch (error) {
-				if (error.status === 404) return say(`${name} was gone already.`)
+				if (error.status === 404) return say(`${name} was already deleted.`)
 				put(name, row.price)
 				refused(name, `${name} is still there`, error)
 			}

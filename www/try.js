@@ -1,17 +1,17 @@
-/** The page of what everybody may try, answered as one types. */
+/** The view of the routes without authentication, called while the user types. */
 
 import { acme } from "./session.js"
 import { card, explain, h } from "./ui.js"
 
-const PAUSE = 250 // milliseconds without a key
+const PAUSE = 250 // milliseconds without a key press before a request
 
 /**
- * A part of the page that asks the server when what is typed has changed.
+ * A part of the view that sends a request when its inputs have changed.
  *
  * @param {string} title
- * @param {string} call  how a program asks
+ * @param {string} call  the call in JavaScript
  * @param {Record<string, any>[]} fields  attributes of inputs; with `rows`, of text areas
- * @param {(...texts: string[]) => Promise<string>} ask  throws what is wrong with them
+ * @param {(...texts: string[]) => Promise<string>} ask  throws an Error for a wrong input
  */
 function live(title, call, fields, ask) {
 	const output = h("output")
@@ -22,7 +22,7 @@ function live(title, call, fields, ask) {
 	let timer, last
 	const update = async () => {
 		const texts = inputs.map((input) => input.value)
-		const turn = (last = {}) // an answer that has been overtaken is not shown
+		const turn = (last = {}) // a response to an older input is not shown
 		let text
 		let bad = false
 		try {
@@ -44,10 +44,10 @@ function live(title, call, fields, ask) {
 	return card(title, ...labels, output, h("p", { class: "hint" }, h("code", {}, call)))
 }
 
-export function tryPage() {
+export function tryView() {
 	const number = new Intl.NumberFormat()
 	return [
-		h("p", { class: "lead" }, "Nobody needs an account for these, nor for ", h("a", { href: "/docs" }, "all of the API"), "."),
+		h("p", { class: "lead" }, "These work without an account, as does ", h("a", { href: "/docs" }, "the documentation of the API"), "."),
 		live(
 			"How old in days?",
 			"await acme.days({ name, born })",

@@ -1,6 +1,6 @@
-/** What the pages are built of. Text of users gets in as text, never as HTML. */
+/** The parts that views are built of. Text of users is inserted as text, never as HTML. */
 
-/** An element: `h("button", { class: "quiet", onclick: act }, "Save")`; what is false is left out. */
+/** An element: `h("button", { class: "quiet", onclick: act }, "Save")`; attributes that are false are left out. */
 export function h(tag, attributes = {}, ...children) {
 	const element = document.createElement(tag)
 	for (const [name, value] of Object.entries(attributes)) {
@@ -31,13 +31,13 @@ export function icon(name) {
 let ids = 0
 const newId = () => `id${++ids}`
 
-/** A part of a page, with a heading. */
+/** A part of a view, with a heading. */
 export function card(title, ...children) {
 	const id = newId()
 	return h("section", { class: "card", "aria-labelledby": id }, h("h2", { id }, title), ...children)
 }
 
-/** A message at the edge of the screen; a good one goes by itself. */
+/** A message at the edge of the screen; one that is no error disappears by itself. */
 export function say(text, bad = false) {
 	const close = h("button", { class: "quiet", onclick: () => message.remove() }, "Dismiss")
 	const message = h("p", { class: bad ? "bad" : "good" }, h("span", {}, text), bad && close)
@@ -46,20 +46,20 @@ export function say(text, bad = false) {
 	if (!bad) setTimeout(() => message.remove(), 6000)
 }
 
-/** What has gone wrong, for people. */
+/** The message of an error for people. */
 export function explain(error) {
 	const text = error.message.replace(/^error on parameter "\w+": /, "")
 	return text[0].toUpperCase() + text.slice(1)
 }
 
-/** Do something while its button is disabled and says so; told to wait, it counts the seconds. */
+/** Run `action` with its button disabled; after a `Retry-After` the button counts the seconds. */
 export async function during(button, doing, action) {
 	const said = button.textContent
 	const focused = document.activeElement === button
 	const rest = () => {
 		button.disabled = false
 		button.textContent = said
-		// a disabled button may have lost it
+		// a disabled button loses the focus
 		if (focused && document.activeElement === document.body) button.focus()
 	}
 	button.style.minWidth = `${button.offsetWidth}px`
@@ -90,21 +90,21 @@ function countdown(button, seconds, then) {
 	tick()
 }
 
-/** As `during`, with a message if it goes wrong. */
+/** As `during`, with a message for an error. */
 export async function attempt(button, doing, action) {
 	try {
 		await during(button, doing, action)
 	} catch (error) {
-		if (error.status !== 401) say(explain(error), true) // the page to sign in says it
+		if (error.status !== 401) say(explain(error), true) // the sign-in view shows it
 	}
 }
 
 /**
- * A form whose errors stand beside the fields that they are about.
+ * A form that shows each error at the field that it is about.
  *
- * A field has a `name` (the API's), a `label`, perhaps a `hint`, `read` (which makes its value of the
- * text, or throws an Error), and any attributes of an input. `action` gets the values. `errors` has
- * the field and perhaps another text for a status; `more` stands beside the button.
+ * A field has a `name` (the parameter's), a `label`, optionally a `hint`, `read` (which converts the
+ * text to a value, or throws an Error), and any attributes of an input. `action` gets the values.
+ * `errors` maps a status to a field and optionally a text; `more` is placed beside the button.
  */
 export function form({ fields, submit, doing, action, errors = {}, more = [], look = "" }) {
 	const inputs = {}
@@ -172,7 +172,7 @@ export function form({ fields, submit, doing, action, errors = {}, more = [], lo
 	return element
 }
 
-/** A button that shows what is typed as a password. */
+/** A button that shows or hides a password. */
 function reveal(input) {
 	const toggle = () => {
 		const shown = input.type === "text"
@@ -184,7 +184,7 @@ function reveal(input) {
 	return button
 }
 
-/** A dialog, which is gone when it closes. */
+/** A modal dialog, removed when it closes. */
 export function dialog(title, ...children) {
 	const id = newId()
 	const element = h("dialog", { "aria-labelledby": id }, h("h2", { id }, title), ...children)
@@ -194,7 +194,7 @@ export function dialog(title, ...children) {
 	return element
 }
 
-/** Whether somebody who is asked says yes. */
+/** Ask for a confirmation; resolves to whether it was given. */
 export function confirm(title, text, yes) {
 	return new Promise((resolve) => {
 		const no = h("button", { autofocus: true, onclick: () => box.close() }, "Cancel")
@@ -205,7 +205,7 @@ export function confirm(title, text, yes) {
 }
 
 /**
- * A list's rows in the order of their `name`: `put` one there, made by `make` if it is new.
+ * The rows of a list in the order of their `name`: `put` one there, made by `make` if it is new.
  *
  * @param {HTMLElement} list
  */
@@ -223,9 +223,9 @@ export function sorted(list, make) {
 }
 
 /**
- * The end of a list, which loads page by page as one scrolls there or presses it, until `signal`.
+ * The end of a list, which loads the next page when scrolled into view or pressed, until `signal`.
  *
- * `load` gets what the page is `after`; what could not be loaded is loaded when the server is back.
+ * `load` gets the `after` of the page; a page that failed is loaded when the connection is back.
  */
 export function pager(load, show, events, signal) {
 	let after, failed, loading
@@ -245,7 +245,7 @@ export function pager(load, show, events, signal) {
 			after = page.next
 			failed = false
 			button.hidden = after === undefined
-			if (!button.hidden) watch.observe(button) // which loads more, if it is still in view
+			if (!button.hidden) watch.observe(button) // loads more at once if it is still in view
 		} catch (error) {
 			failed = true
 			fault.textContent = explain(error)

@@ -1,4 +1,4 @@
-/** The page of all users, for administrators. */
+/** The view of all users, for administrators. */
 
 import { acme, changed, events, me } from "./session.js"
 import { passwordField } from "./signin.js"
@@ -6,11 +6,11 @@ import { attempt, confirm, dialog, explain, form, h, pager, say, sorted } from "
 
 const PAGE = 50
 
-export function usersPage(signal) {
+export function usersView(signal) {
 	const list = h("ul", { class: "rows users", "aria-label": "Users" })
 	const rows = sorted(list, (login) => makeRow(login))
 
-	/** Show a user in their place, new or changed. */
+	/** Insert or update the row of a user. */
 	const put = (profile) => {
 		const row = rows.put(profile.login)
 		row.show(profile)
@@ -24,7 +24,7 @@ export function usersPage(signal) {
 		const menu = h("details", {}, summary, actions)
 		const row = h("li", {}, about, menu)
 
-		/** A change that is shown at once, and taken back if it is refused. */
+		/** Show a change at once, and undo it if it is refused. */
 		const change = async (what, done) => {
 			const old = row.profile
 			row.show({ ...old, ...what })
@@ -68,7 +68,7 @@ export function usersPage(signal) {
 		}
 
 		const reset = async ({ target }) => {
-			const text = "For a lost telephone: from now on the password alone lets them in."
+			const text = "For a lost device: from now on the password alone is enough to sign in."
 			if (!(await confirm(`Reset the second factor of ${login}?`, text, "Reset"))) return
 			await attempt(target, "Resetting…", async () => {
 				await acme.resetOtp(login)
@@ -79,7 +79,7 @@ export function usersPage(signal) {
 		}
 
 		const remove = async ({ target }) => {
-			const text = "The account and all stuff in it are deleted. This cannot be undone."
+			const text = "The account and all its stuff are deleted. This cannot be undone."
 			if (!(await confirm(`Delete ${login}?`, text, "Delete"))) return
 			await attempt(target, "Deleting…", async () => {
 				await acme.deleteUser(login, true)
