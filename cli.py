@@ -21,6 +21,7 @@ import values
 from database import db, open_store
 from security.audit import audit
 from security.passwords import hash_password
+from store import migrations, transfer
 from store.sql import SqlStore
 
 group = AppGroup("db", help="The database: its schema, copies of it, moves to another engine.")
@@ -70,8 +71,8 @@ def _new_file(path: Path) -> Iterator[Path]:
 def upgrade() -> None:
     """Bring the schema up to what this Acme needs."""
     with _store() as store:
-        done = store.upgrade()
-        click.echo(f"schema {store.schema_version()}, applied: {', '.join(done) or 'nothing'}")
+        done = migrations.upgrade(store)
+        click.echo(f"schema {migrations.version(store)}, applied: {', '.join(done) or 'nothing'}")
 
 
 @group.command()
@@ -79,7 +80,7 @@ def upgrade() -> None:
 def backup(file: Path) -> None:
     """Write a consistent copy of the database to FILE, while servers run."""
     with _store() as store, _new_file(file) as part:
-        if not store.schema_version():
+        if not migrations.version(store):
             raise ValueError("the database is empty: ACME_DATABASE names another one, perhaps")
         store.backup(part)
     click.echo(f"{file}: {file.stat().st_size:,} bytes")
@@ -90,10 +91,10 @@ def backup(file: Path) -> None:
 def restore(file: Path) -> None:
     """Bring the copy in FILE back, into an empty database."""
     with _store() as store:
-        if store.schema_version():
+        if migrations.version(store):
             raise ValueError("the database is not empty: move it away, or name another")
-        store.restore(file)
-        click.echo(f"schema {store.schema_version()}, {store.count():,} users and stuff")
+        transfer.restore(store, file)
+        click.echo(f"schema {migrations.version(store)}, {transfer.count(store):,} users and stuff")
 
 
 @group.command("export")
@@ -101,9 +102,13 @@ def restore(file: Path) -> None:
 def export_(file: Path) -> None:
     """Write users, hashes of passwords and stuff to FILE, as JSON in lines."""
     with _store() as store:
-        store.check_schema()
-        with _new_file(file) as part, part.open("w") as lines, _progress(store.count()) as bar:
-            for row in store.export_rows():
+        migrations.check(store)
+        with (
+            _new_file(file) as part,
+            part.open("w") as lines,
+            _progress(transfer.count(store)) as bar,
+        ):
+            for row in transfer.export_rows(store):
                 lines.write(json.dumps(row) + "\n")
                 bar.update(1)
     click.echo(f"{file}: {file.stat().st_size:,} bytes")
@@ -114,7 +119,7 @@ def export_(file: Path) -> None:
 def import_(file: Path) -> None:
     """Read what `export` wrote to FILE, of whichever engine, into an empty database."""
     with _store() as store:
-        store.check_schema()
+        migrations.check(store)
         with file.open() as lines, _progress(file.stat().st_size) as bar:
 
             def rows() -> Iterator[dict[str, Any]]:
@@ -122,8 +127,8 @@ def import_(file: Path) -> None:
                     yield json.loads(line)
                     bar.update(len(line))
 
-            store.import_rows(rows())
-        click.echo(f"{store.count():,} users and stuff")
+            transfer.import_rows(store, rows())
+        click.echo(f"{transfer.count(store):,} users and stuff")
 
 
 def _progress(length: int) -> Any:

@@ -5,13 +5,22 @@ from typing import cast
 import FlaskSimpleAuth as fsa
 
 import acme
-from store import base
+from store import base, migrations
 from store.sql import SqlStore
 from values import Password
 
 # this is a proxy object to the actual database created when calling init_app
 _reference = fsa.Reference()
 db = cast(base.Store, _reference)
+_current: base.Store | None = None
+
+
+def use(store: base.Store) -> base.Store | None:
+    """Let `db` stand for a store, in all threads; returns the one that it stood for before."""
+    global _current
+    before, _current = _current, store
+    _reference.set(store)
+    return before
 
 
 def open_store(url: str) -> base.Store:
@@ -36,20 +45,20 @@ def open_store(url: str) -> base.Store:
 def init_app(app: fsa.Flask) -> None:
     """Open the store `ACME_DATABASE`, and make the administrator if there are no users at all.
 
-    An empty database is set up. Raises ValueError for a store that is unknown, away, or of another
-    schema, and for a first password that is missing or weak.
+    An empty database is set up. Raises ValueError for a store that is unknown, unavailable, or of
+    another schema, and for a first password that is missing or weak.
     """
     store = open_store(app.config["ACME_DATABASE"])
     try:
         if isinstance(store, SqlStore):
-            store.check_schema()
+            migrations.check(store)
         if not store.has_users():
             _add_first_user(app, store)
     except fsa.ErrorResponse as e:
         raise ValueError(f"ACME_DATABASE: {e.__cause__ or e.message}".partition("\n")[0]) from e
     finally:
         store.close()  # each process opens connections of its own, after the fork
-    _reference.set(store)
+    use(store)
 
 
 def _add_first_user(app: fsa.Flask, store: base.Store) -> None:

@@ -26,6 +26,7 @@ from granian.log import LogLevels
 from granian.server import Server
 
 from database import open_store
+from store import migrations
 from store.sql import SqlStore
 from web.application import ConfigurationError
 from web.slow_clients import READERS
@@ -100,7 +101,7 @@ def upgrade(url: str) -> None:
     """Apply the migrations that the database lacks."""
     try:
         store = open_store(url)
-        if isinstance(store, SqlStore) and (done := store.upgrade()):
+        if isinstance(store, SqlStore) and (done := migrations.upgrade(store)):
             print(f"acme: the database has got its schema {', '.join(done)}")
         store.close()
     except ValueError as e:

@@ -24,7 +24,7 @@ import psycopg
 import database
 from app import app
 from database import open_store
-from store import base
+from store import base, migrations, transfer
 from store.sql import SqlStore
 
 ROUNDS, REQUESTS = 15, 200
@@ -49,8 +49,8 @@ def fill(store: base.Store, stuff: int) -> base.Store:
     """A store with so much stuff, the quick way."""
     with click.progressbar(rows(stuff), stuff + stuff // 10, file=sys.stderr) as bar:
         if isinstance(store, SqlStore):
-            store.check_schema()
-            store.import_rows(iter(bar))
+            migrations.check(store)
+            transfer.import_rows(store, iter(bar))
         else:
             for row in bar:
                 if row["kind"] == "user":
@@ -107,14 +107,14 @@ def measure(kind: str) -> None:
         print(f"microseconds a request, {kind}, median of {ROUNDS} rounds of {REQUESTS}")
         tokens = {}
         for stuff, store in stores.items():
-            database._reference.set(store)
+            database.use(store)
             with app.test_request_context():
                 tokens[stuff] = app.create_token("u7")
         for name, request in requests.items():
             times: dict[int, list[float]] = {FEW: [], MANY: []}
             for _ in range(ROUNDS):
                 for stuff, store in stores.items():
-                    database._reference.set(store)
+                    database.use(store)
                     options["headers"]["Authorization"] = f"Bearer {tokens[stuff]}"
                     times[stuff].append(seconds(request))
             few, many = (statistics.median(times[s]) / REQUESTS * 1e6 for s in (FEW, MANY))

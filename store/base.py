@@ -55,7 +55,7 @@ class Store(abc.ABC):
 
     Safe to be called from several threads. Errors are `fsa.ErrorResponse`: 400 for a value that
     breaks a rule, 403 for somebody else's stuff, 404 for what is not there, 409 for a name that is
-    taken, 503 where the database is away. A call that fails has changed nothing.
+    taken, 503 where the database is unavailable. A call that fails has changed nothing.
     """
 
     @abc.abstractmethod

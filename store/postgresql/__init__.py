@@ -29,9 +29,9 @@ class PostgreSQL(SqlStore):
     """The store in a PostgreSQL database."""
 
     driver = PreparedAdapter
-    engine = "postgresql"
-    _wrong = psycopg.Error
-    _unstorable = (UnicodeEncodeError, psycopg.DataError)  # surrogates, NUL
+    folder = "postgresql"
+    driver_error = psycopg.Error
+    unstorable = (UnicodeEncodeError, psycopg.DataError)  # surrogates, NUL
 
     def __init__(self, url: str) -> None:
         """Of a libpq URL; ValueError if it is malformed, without what it says."""
@@ -45,31 +45,34 @@ class PostgreSQL(SqlStore):
             ) from None
         super().__init__()
 
-    def _connect(self) -> Connection:
+    def connect(self) -> Connection:
         return Connection.connect(**self.parameters, autocommit=True)
 
-    def _alive(self, connection: Connection) -> bool:
+    def is_usable(self, connection: Connection) -> bool:
         # a server that goes away says so: nothing else is there to be read
         poll = select.poll()
         poll.register(connection.fileno(), select.POLLIN)
         return not poll.poll(0)
 
-    def _is_away(self, e: Exception) -> bool:
+    def is_unavailable(self, e: Exception) -> bool:
         # a primary that became a standby says ReadOnlySqlTransaction
         return isinstance(e, psycopg.OperationalError | psycopg.errors.ReadOnlySqlTransaction)
 
-    def _is_missing_owner(self, e: Exception) -> bool:
+    def is_missing_owner(self, e: Exception) -> bool:
         return isinstance(e, psycopg.errors.ForeignKeyViolation)
 
-    def _statements(self, script: str) -> Iterator[str]:
+    def statements(self, script: str) -> Iterator[str]:
         yield script
+
+    def prepare(self) -> None:
+        pass
 
     def backup(self, path: Path) -> None:
         self._run("pg_dump", "--format=custom", "--no-owner", "--no-privileges", f"--file={path}")
 
-    def _restore(self, path: Path) -> None:
+    def restore_copy(self, path: Path) -> None:
         options = ["--no-owner", "--no-privileges", "--exit-on-error", "--single-transaction"]
-        with self._connection() as connection:
+        with self.connection() as connection:
             options.append(f"--dbname={connection.info.dbname}")
         self._run("pg_restore", *options, str(path))
 

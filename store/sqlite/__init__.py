@@ -19,8 +19,8 @@ class SQLite(SqlStore):
     """The store in an SQLite file, in WAL mode, with what was acknowledged on the disk."""
 
     driver = "sqlite3"
-    engine = "sqlite"
-    _wrong = sqlite3.Error
+    folder = "sqlite"
+    driver_error = sqlite3.Error
 
     def __init__(self, url: str) -> None:
         """Of `sqlite:///relative.db` or `sqlite:////absolute.db`; ValueError for anything else."""
@@ -31,7 +31,7 @@ class SQLite(SqlStore):
         self.path = Path(name)
         super().__init__()
 
-    def _connect(self) -> sqlite3.Connection:
+    def connect(self) -> sqlite3.Connection:
         if not self.path.exists():
             # nobody else reads it; SQLite gives what it puts beside it the same mode
             with contextlib.suppress(FileExistsError):
@@ -40,23 +40,23 @@ class SQLite(SqlStore):
             self.path, timeout=BUSY, isolation_level=None, check_same_thread=False
         )
         try:
-            self._queries.open_connection(connection)
+            self.queries.open_connection(connection)
         except BaseException:
             connection.close()
             raise
         return connection
 
-    def _alive(self, _connection: sqlite3.Connection) -> bool:
+    def is_usable(self, _connection: sqlite3.Connection) -> bool:
         return True
 
-    def _is_away(self, e: Exception) -> bool:
+    def is_unavailable(self, e: Exception) -> bool:
         # the class itself: a file that is damaged or no database
         return isinstance(e, sqlite3.OperationalError | OSError) or type(e) is sqlite3.DatabaseError
 
-    def _is_missing_owner(self, e: Exception) -> bool:
+    def is_missing_owner(self, e: Exception) -> bool:
         return getattr(e, "sqlite_errorname", None) == "SQLITE_CONSTRAINT_FOREIGNKEY"
 
-    def _statements(self, script: str) -> Iterator[str]:
+    def statements(self, script: str) -> Iterator[str]:
         statement = ""
         for line in script.splitlines(keepends=True):
             statement += line
@@ -64,14 +64,14 @@ class SQLite(SqlStore):
                 yield statement
                 statement = ""
 
-    def _prepare(self) -> None:
+    def prepare(self) -> None:
         # switching to WAL does not wait for another process that is at it: try again
         end = time.monotonic() + BUSY
         while True:
             try:
-                with self._connection() as connection:
-                    if self._queries.get_journal_mode(connection) != "wal":
-                        self._queries.set_journal_mode(connection)
+                with self.connection() as connection:
+                    if self.queries.get_journal_mode(connection) != "wal":
+                        self.queries.set_journal_mode(connection)
                 return
             except fsa.ErrorResponse as e:
                 error = getattr(e.__cause__, "sqlite_errorname", "")
@@ -80,18 +80,18 @@ class SQLite(SqlStore):
                 time.sleep(0.02)
 
     def backup(self, path: Path) -> None:
-        with self._connection() as connection, contextlib.closing(sqlite3.connect(path)) as copy:
+        with self.connection() as connection, contextlib.closing(sqlite3.connect(path)) as copy:
             connection.backup(copy)
-            self._queries.unset_journal_mode(copy)  # so that one file is all of it
+            self.queries.unset_journal_mode(copy)  # so that one file is all of it
 
-    def _restore(self, path: Path) -> None:
+    def restore_copy(self, path: Path) -> None:
         uri = f"{path.absolute().as_uri()}?mode=ro"
         try:
             with contextlib.closing(sqlite3.connect(uri, uri=True)) as copy:
-                if self._queries.check_integrity(copy) != "ok" or not self._schema_version(copy):
+                if self.queries.check_integrity(copy) != "ok" or not self.schema_version(copy):
                     raise ValueError(f"{path} is no backup of an SQLite database of Acme")
-                with self._connection() as connection:
+                with self.connection() as connection:
                     copy.backup(connection)
         except sqlite3.DatabaseError as e:
             raise ValueError(f"{path} is no backup of an SQLite database of Acme: {e}") from e
-        self._prepare()
+        self.prepare()
