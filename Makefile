@@ -35,8 +35,8 @@ types: .venv/dev  ## types (mypy, strict)
 
 check: lint types test  ## lint, types and tests: what a commit must pass
 
-docs: .venv/dev  ## docs/authorization.md, from the routes as they are declared
-	@$(BIN)/python -m docs.authorization
+docs: .venv/dev  ## generate docs/routes.md from the declarations of the routes
+	@$(BIN)/python -m docs.routes
 
 screenshots: .venv/dev  ## pictures of the front end, in screenshots/ and docs/screenshot.png
 	$(BIN)/python -m pytest tests/test_browser.py -k appearance

@@ -14,7 +14,7 @@ import pyotp
 import pytest
 
 from database import db
-from docs import authorization
+from docs import routes as docs_routes
 from openapi.document import Document
 from openapi.routes import routes
 from security.sessions import OTP_REALM
@@ -202,10 +202,12 @@ def test_declarations():
         first.setdefault((route := route_of(method, path)).name + route.path, (route, statuses))
     with configured("memory:"):
         for route, statuses in first.values():
-            assert authorization.statuses(route) == statuses, route
+            assert docs_routes.statuses(route) == statuses, route
 
 
 def test_page_is_fresh():
-    """docs/authorization.md is what `make docs` makes."""
+    """docs/routes.md is what `make docs` makes."""
     with configured("memory:"):
-        assert authorization.FILE.read_text() == authorization.matrix(app), "run make docs"
+        assert docs_routes.FILE.read_text() == docs_routes.page(app), (
+            "docs/routes.md: run make docs"
+        )

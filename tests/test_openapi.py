@@ -16,7 +16,7 @@ from pydantic import Field
 import auth
 import openapi
 import values
-from docs import authorization
+from docs import routes as docs_routes
 from openapi.document import SCHEMAS, Document
 from openapi.returns import Done, Ok
 from openapi.routes import SCHEMES
@@ -161,7 +161,7 @@ def test_new_route(document):
     assert tea["responses"]["200"]
     assert found["paths"]["/shut"]["get"]["x-authz"] == ["CLOSE"]
     with configured("memory:"):
-        page = authorization.matrix(new)
+        page = docs_routes.page(new)
     assert "| `GET /tea/<pot>` | admin | token | 401 | 403 | 403 | 200 | 401 |\n" in page
     assert "| `GET /shut` | CLOSE | token, basic, param | 403 | 403 | 403 | 403 | 403 |\n" in page
 
