@@ -42,6 +42,8 @@ import acme
 import database
 import test as tutorial
 from security import rate_limit
+from store import migrations
+from store.sql import SqlStore
 
 # so that only those are throttled who want to be
 os.environ["ACME_RATE_LIMIT"] = tutorial.app.config["ACME_RATE_LIMIT"] = "9999/second, 9999/second"
@@ -49,6 +51,7 @@ rate_limit.init_app(tutorial.app)
 
 ROOT = Path(__file__).parent.parent
 STORES = ["memory", "sqlite", "postgresql"]
+SQL = STORES[1:]
 TARGETS = [*STORES, *(f"{store}-http" for store in STORES)]
 LIVE = [target for target in TARGETS if target.endswith("-http")]
 PASSWORD = "Some-Pass-1"
@@ -300,6 +303,30 @@ def new_database(
         return str(server.get_uri(database=name))
 
     return make
+
+
+def opened(url: str) -> Any:
+    """A store with its schema."""
+    found = database.open_store(url)
+    if isinstance(found, SqlStore):
+        migrations.check(found)
+    return found
+
+
+@pytest.fixture(scope="module")
+def empty_stores(new_database: Callable[[str], str]) -> Iterator[Callable[[str], SqlStore]]:
+    """A store of a kind, emptied each time."""
+    stores = {kind: opened(new_database(kind)) for kind in SQL}
+
+    def empty(kind: str) -> SqlStore:
+        with stores[kind].connection() as connection:
+            connection.execute("DELETE FROM stuff")
+            connection.execute("DELETE FROM users")
+        return stores[kind]
+
+    yield empty
+    for found in stores.values():
+        found.close()
 
 
 @pytest.fixture(scope="session", params=TARGETS)

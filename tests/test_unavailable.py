@@ -1,0 +1,151 @@
+"""An unavailable database is 503, and nothing acknowledged is lost."""
+
+import contextlib
+import sqlite3
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import FlaskSimpleAuth as fsa
+import pytest
+
+import database
+import store.sqlite
+from database import open_store
+from store import migrations
+from tests.conftest import (
+    Target,
+    configured,
+    granian,
+    new_name,
+    until,
+)
+from tests.stores import post, statuses, stuff_of
+
+
+def assert_503(res):
+    assert res.status == 503
+    assert res.headers["Retry-After"] == "1"
+    assert res.error == "the database is unavailable: try again"
+
+
+@pytest.fixture
+def sqlite(new_database, monkeypatch):
+    """A target in process on SQLite, with little patience, and the path of its file."""
+    monkeypatch.setattr(store.sqlite, "BUSY", 0.1)
+    url = new_database("sqlite")
+    with configured(url):
+        target = Target(None)
+        target.person("acme")
+        yield target, Path(url.removeprefix("sqlite:///"))
+
+
+def test_locked(sqlite):
+    """SQLite locked beyond the timeout: 503 for changes, nothing half done, and then it goes on."""
+    target, path = sqlite
+    with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        assert_503(post(target, "thing"))
+        assert target.send("GET", "/stuff", who="acme").json == []
+        other.execute("ROLLBACK")
+    assert post(target, "thing").status == 201
+    assert target.send("GET", "/stuff", who="acme").json == [["thing", 1.0]]
+
+
+@pytest.mark.parametrize("pragma", ["query_only = 1", "max_page_count = 1"])
+def test_cannot_write(sqlite, pragma, monkeypatch):
+    """A file that is read-only, and a disk that is full."""
+    target, _ = sqlite
+    connect = store.sqlite.SQLite.connect
+
+    def limited(self):
+        connection = connect(self)
+        connection.execute(f"PRAGMA {pragma}")
+        return connection
+
+    with monkeypatch.context() as patch:
+        patch.setattr(store.sqlite.SQLite, "connect", limited)
+        database.db.close()
+        res = [post(target, f"{n:0100}") for n in range(300)][-1]
+        assert_503(res)
+        assert target.send("GET", "/stuff?limit=1", who="acme").status == 200
+        database.db.close()
+    assert post(target, "thing").status == 201
+
+
+def test_damaged(sqlite):
+    """A file that is no database any more."""
+    target, path = sqlite
+    database.db.close()
+    for file in path.parent.iterdir():
+        file.write_bytes(b"rubbish" * 1000)
+    assert_503(target.send("GET", "/stuff", who="acme"))
+
+
+@pytest.mark.parametrize(
+    "change",
+    ["ALTER TABLE stuff ALTER COLUMN name TYPE varchar(200)", "DEALLOCATE ALL"],
+    ids=["a migration", "a pooler"],
+)
+def test_prepared_queries_get_stale(new_database, change):
+    """A query that was prepared for what is no more is prepared anew, without a word."""
+    with contextlib.closing(open_store(new_database("postgresql"))) as db:
+        migrations.upgrade(db)
+        db.add_user("susie", "hash", "susie@acme.org", False)
+        db.add_stuff("pinte", "susie", 6.5)
+        for _ in range(2):
+            assert db.get_user_stuff("susie", 10) == [("pinte", 6.5)]
+            with db.connection() as connection:
+                connection.execute(change)
+        db.change_user("susie", email="new@acme.org")
+        with db.connection() as connection:
+            connection.execute("ALTER TABLE users ALTER COLUMN email TYPE varchar(300)")
+        with contextlib.suppress(fsa.ErrorResponse):  # in a transaction: 503, as of a restart
+            db.change_user("susie", email="newer@acme.org")
+        assert db.change_user("susie", email="newest@acme.org").email == "newest@acme.org"
+
+
+def test_postgresql_restart_loses_no_acknowledged_write(postgresql, new_database):
+    """Restarted under load: 503 meanwhile, then 201 again, and each write answered 201 is kept."""
+    with granian(ACME_DATABASE=new_database("postgresql"), WORKERS="2") as url:
+        target = Target(url)
+        target.person("acme")
+        writes, reads, done = [], set(), threading.Event()  # writes: (name, status)
+
+        def load(n):
+            while not done.is_set():
+                name = new_name(f"w{n}-")
+                writes.append((name, post(target, name).status))
+
+        def acknowledged(since=0):
+            return {name for name, status in writes[since:] if status == 201}
+
+        def read():
+            found = statuses(target)
+            reads.update(found)
+            return found
+
+        with ThreadPoolExecutor(4) as pool:
+            clients = [pool.submit(load, n) for n in range(4)]
+            try:
+                for _ in range(2):
+                    running = len(writes)
+                    until(lambda since=running: len(acknowledged(since)) > 50)
+                    postgresql.stop()
+                    assert 503 in read()
+                    postgresql.start()
+                    until(lambda: read() == {200})
+                    restarted = len(writes)
+                    until(lambda since=restarted: acknowledged(since))
+            finally:
+                done.set()
+            for client in clients:
+                client.result()
+        assert {status for _, status in writes} <= {201, 503}
+        assert reads == {200, 503}
+        found = stuff_of(target)
+        assert acknowledged() <= found <= {name for name, _ in writes}
+        # a restart between requests is not noticed at all
+        postgresql.stop()
+        postgresql.start()
+        assert statuses(target, 16) == {200}
