@@ -19,7 +19,7 @@ from openapi.document import Document
 from openapi.routes import routes
 from security.sessions import OTP_REALM
 from test import app, basic_auth
-from tests.conftest import PASSWORD, STORES, Target, configured, granian, new_name
+from tests.conftest import PASSWORD, STORES, Target, configured, granian, new_name, wrong_code
 from tests.test_accounts import HASH, NEW_PASSWORD, new_user, token_of
 
 NEW = {"password": PASSWORD, "email": "some@acme.org"}
@@ -63,7 +63,7 @@ ROUTES = [
     ("DELETE", "/user/{login}/sessions/none", None, (401, 403, 404, 404, 401)),
     ("POST", "/user/{login}/otp", None, (401, 403, 201, 403, 401)),
     ("PUT", "/user/{login}/otp", CODE, (401, 403, 204, 403, 401)),
-    ("PUT", "/user/{login}/otp", {**CODE, "code": "000000"}, (401, 403, 403, 403, 401)),
+    ("PUT", "/user/{login}/otp", {**CODE, "code": "{wrong}"}, (401, 403, 403, 403, 401)),
     ("DELETE", "/user/{login}/otp", None, (401, 403, 403, 204, 401)),
     ("GET", "/user/nobody", None, (401, 403, 403, 404, 403)),
     ("PATCH", "/user/nobody", {"active": False}, (401, 403, 403, 404, 403)),
@@ -164,6 +164,7 @@ def test_walk(walk, document, method, path, value, statuses):
         (session, *_) = db.get_sessions(login, time.time())
         names = {"login": login, "thing": thing, "new": new_name("u"), "session": session.id}
         names["code"] = pyotp.TOTP(secret).now()
+        names["wrong"] = wrong_code(secret, time.time())
         filled = given and {
             k: v.format(**names) if isinstance(v, str) else v for k, v in given.items()
         }

