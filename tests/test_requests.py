@@ -91,6 +91,8 @@ def nested(levels: int) -> str:
         ("GET", "/hello-me?username=acme", None, "", 400, "URL"),
         ("GET", "/hello-me?password=x", None, "", 400, "URL"),
         ("GET", "/hello?code=x", None, "", 400, "URL"),
+        ("GET", "/hello?otp=x", None, "", 400, "URL"),
+        ("GET", "/hello?secret=x", None, "", 400, "URL"),
         ("PATCH", "/stuff/x?current=x", None, "", 400, "URL"),
         ("GET", "/stuff?access_token=x.y.z", None, "", 400, "URL"),
         ("GET", "/stuff?token=x.y.z", None, "", 400, "URL"),
@@ -177,6 +179,35 @@ def test_no_versions(target):
         assert res.status == status
         assert not [name for name in res.headers if name.lower().startswith("fsa-")]
         assert res.headers["Server"] == "granian"
+
+
+@pytest.mark.parametrize("target", ["memory"], indirect=True)
+@pytest.mark.parametrize(
+    ("address", "url", "status"),
+    [
+        ("192.0.2.1", "http://acme.org", 403),
+        ("192.0.2.1", "http://localhost", 403),
+        ("::ffff:192.0.2.1", "http://acme.org", 403),
+        ("12.7.0.1", "http://acme.org", 403),
+        ("192.0.2.1", "https://acme.org", 201),
+        ("127.0.0.9", "http://acme.org", 201),
+        ("::1", "http://acme.org", 201),
+    ],
+)
+def test_plain_http_from_another_machine_is_refused(target, address, url, status):
+    """403, in JSON, and nothing is changed."""
+    name = new_name()
+    with app.test_client() as client:
+        res = client.post(
+            "/stuff",
+            json={"stuff": name, "price": 1},
+            headers=target.bearer("susie"),
+            base_url=url,
+            environ_base={"REMOTE_ADDR": address},
+        )
+    assert (res.status_code, list(res.json)) == (status, ["error" if status == 403 else "msg"])
+    found = target.send("GET", f"/stuff/{name}", who="susie").status
+    assert found == (404 if status == 403 else 200)
 
 
 def test_text_of_a_route_is_no_html():
@@ -329,10 +360,26 @@ def test_page(target, path):
     page = target.send("GET", path)
     assert page.status == 200
     assert page.headers["Content-Type"].startswith("text/html")
-    assert "default-src 'none'" in page.headers["Content-Security-Policy"]
     assert page.headers["Cache-Control"] == "no-cache"
     again = target.send("GET", path, headers={"If-None-Match": page.headers["ETag"]})
     assert (again.status, again.body) == (304, b"")
+
+
+@pytest.mark.parametrize("target", ["memory"], indirect=True)
+@pytest.mark.parametrize("path", ["/", "/www/index.html", "/docs"])
+def test_pages_run_nothing_inline_and_load_nothing_from_other_origins(target, path):
+    """The content security policy of each page, whole: one word more may open it."""
+    policy = target.send("GET", path).headers["Content-Security-Policy"]
+    assert dict(directive.strip().split(" ", 1) for directive in policy.split(";")) == {
+        "default-src": "'none'",
+        "script-src": "'self'",
+        "style-src": "'self'",
+        "img-src": "'self' data:",
+        "connect-src": "'self'",
+        "base-uri": "'none'",
+        "form-action": "'none'",
+        "frame-ancestors": "'none'",
+    }
 
 
 @pytest.mark.parametrize(("part", "status"), [("bytes=0-1", 206), ("bytes=99999999-", 416)])
