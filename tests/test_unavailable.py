@@ -7,6 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import FlaskSimpleAuth as fsa
+import psycopg
 import pytest
 
 import database
@@ -18,6 +19,7 @@ from tests.conftest import (
     configured,
     granian,
     new_name,
+    opened,
     until,
 )
 from tests.stores import post, statuses, stuff_of
@@ -103,6 +105,20 @@ def test_prepared_queries_get_stale(new_database, change):
         with contextlib.suppress(fsa.ErrorResponse):  # in a transaction: 503, as of a restart
             db.change_user("susie", email="newer@acme.org")
         assert db.change_user("susie", email="newest@acme.org").email == "newest@acme.org"
+
+
+def test_postgresql_does_not_wait_for_ever_for_a_lock(new_database):
+    """Each statement has five seconds, unless the URL says otherwise; then it is 503."""
+    url = new_database("postgresql")
+    with contextlib.closing(opened(url)) as found, found.connection() as connection:
+        query = "SELECT setting, unit FROM pg_settings WHERE name = 'statement_timeout'"
+        assert connection.execute(query).fetchone() == ("5000", "ms")
+    hasty = f"{url}&options=-c%20statement_timeout%3D50"
+    with psycopg.connect(url) as other, contextlib.closing(open_store(hasty)) as found:
+        other.execute("LOCK TABLE stuff")
+        with pytest.raises(fsa.ErrorResponse) as error:
+            found.get_stuff("pencil")
+    assert error.value.status == 503
 
 
 def test_postgresql_restart_loses_no_acknowledged_write(postgresql, new_database):
