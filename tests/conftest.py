@@ -45,6 +45,7 @@ from security import rate_limit
 from store import migrations
 from store.sql import SqlStore
 
+os.environ.pop("ACME_MODE", None)  # of `make run` the default is tested
 # so that only those are throttled who want to be
 os.environ["ACME_RATE_LIMIT"] = tutorial.app.config["ACME_RATE_LIMIT"] = "9999/second, 9999/second"
 rate_limit.init_app(tutorial.app)
@@ -194,8 +195,7 @@ def make_certificate(place: Path) -> None:
 def granian(**environ: str) -> Iterator[str]:
     """Acme as `make run` serves it; yields the URL."""
     port = free_port()
-    secret = {"ACME_TOKEN_SECRET": SECRET, "ACME_MODE": "prod"}
-    environ = secret | environ | {"PORT": str(port)}
+    environ = {"ACME_TOKEN_SECRET": SECRET} | environ | {"PORT": str(port)}
     with serving(sys.executable, "serve.py", ready="Ctrl-C", **environ):
         wait_for(port)
         yield f"http://127.0.0.1:{port}"
