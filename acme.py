@@ -22,6 +22,8 @@ from store.base import (
 )
 from values import MAX_PAGE, Email, Login, Name, Price
 
+__version__ = "0.2.0"  # of Acme; CHANGELOG.md has what changed
+
 SWEEP_SECONDS = 60.0  # between two removals of expired sessions
 
 

@@ -8,6 +8,7 @@ import FlaskSimpleAuth as fsa
 from pydantic import TypeAdapter
 from pydantic.errors import PydanticUserError
 
+import acme
 import auth
 import values
 from openapi.returns import Answer, Error
@@ -84,7 +85,7 @@ class Document:
         """The whole document."""
         return {
             "openapi": "3.1.0",
-            "info": {"title": "Acme", "version": "1", "description": DESCRIPTION},
+            "info": {"title": "Acme", "version": acme.__version__, "description": DESCRIPTION},
             "tags": [{"name": name} for name in sorted({_tag(path) for path in self.paths})],
             "paths": self.paths,
             "components": {

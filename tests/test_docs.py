@@ -1,0 +1,117 @@
+"""The documentation: settings, links, the changelog and the commands agree with the code."""
+
+import re
+import shutil
+import subprocess
+import sys
+
+import dotenv
+import pytest
+
+import acme
+from openapi.document import Document
+from test import app
+from tests.conftest import ROOT, run
+
+PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), *ROOT.glob("bench/*.md")])
+CODE = [ROOT / "acme.conf", *ROOT.glob("*.py"), *ROOT.glob("[!.tbd]*/**/*.py")]
+
+
+def settings_of_the_code():
+    """The environment variables that the application and `make run` read."""
+    read = r'(?:os\.environ(?:\.\w+)?[\[(]|\binteger\()\s*"([A-Z_]+)"'
+    return {name for file in CODE if file.name != "test.py" for name in settings(read, file)}
+
+
+def settings(pattern, file):
+    return re.findall(pattern, file.read_text())
+
+
+def settings_of_the_readme():
+    """The variables in the table of README.md."""
+    _, _, section = (ROOT / "README.md").read_text().partition("| variable |")
+    table = section.partition("\n\n")[0]
+    names = [row.split("|")[1] for row in table.splitlines()[2:]]
+    return set(re.findall(r"`([A-Z_]+)`", " ".join(names)))
+
+
+def test_every_setting_is_in_the_readme_and_every_row_is_read():
+    assert settings_of_the_code() >= {"ACME_PASS", "ACME_CONFIG", "HOST", "PORT", "CERT"}
+    assert settings_of_the_readme() == settings_of_the_code()
+
+
+def test_env_example_names_every_setting_and_sets_none():
+    """Copied to `.env` as it is, it changes nothing."""
+    text = (ROOT / ".env.example").read_text()
+    assert set(re.findall(r"(?m)^#?([A-Z_]+)=", text)) == settings_of_the_code()
+    assert dotenv.dotenv_values(ROOT / ".env.example") == {}
+
+
+def anchors(page):
+    """The anchors of the headings of a page, as GitHub makes them."""
+    headings = re.findall(r"(?m)^#+ (.*)$", re.sub(r"(?s)```.*?```", "", page.read_text()))
+    return {re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_links_lead_somewhere(page):
+    for link in re.findall(r"\]\(([^)\s]+)\)", page.read_text()):
+        if re.match(r"[a-z]+:", link):
+            continue  # another site
+        path, _, anchor = link.partition("#")
+        target = (page.parent / path).resolve() if path else page
+        assert target.exists(), f"{page.name}: {link}"
+        assert not anchor or anchor in anchors(target), f"{page.name}: {link}"
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_files_and_commands_in_code_style_exist(page):
+    """A file in backticks exists, from the root or beside the page, and `make x` is a target."""
+    text = page.read_text()
+    targets = set(re.findall(r"(?m)^([a-z-]+):", (ROOT / "Makefile").read_text()))
+    named = set(re.findall(r"\bmake ([a-z-]+)\b", " ".join(re.findall(r"`([^`\n]+)`", text))))
+    assert named <= {*targets, "make"}, f"{page.name}: {named - targets}"
+    for name in re.findall(r"`((?:[\w.-]+/)*[\w-]+\.(?:py|sql|md|js|toml|in|conf))`", text):
+        places = [ROOT, page.parent, *(ROOT / place for place in ("tests", "store", "www", "web"))]
+        assert any((place / name).exists() for place in places), f"{page.name}: {name}"
+
+
+def test_version_is_the_newest_in_the_changelog():
+    versions = re.findall(r"(?m)^## ([\d.]+) - ", (ROOT / "CHANGELOG.md").read_text())
+    assert versions[0] == acme.__version__
+    assert Document(app).document()["info"]["version"] == acme.__version__
+
+
+def test_ci_template_calls_the_same_script():
+    assert "run: .ci/run" in (ROOT / ".github/workflows/ci.yml").read_text()
+    assert (ROOT / ".ci/run").stat().st_mode & 0o111
+
+
+@pytest.fixture
+def copy(tmp_path):
+    """A copy of the project, as a clone of it would be with the changes that are not committed."""
+    listed = ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
+    names = subprocess.run(listed, cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    for name in filter(None, names.split("\0")):
+        if (ROOT / name).exists():
+            (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(ROOT / name, tmp_path / name)
+    for command in ["git init -q", "git add -A"]:
+        subprocess.run(command.split(), cwd=tmp_path, check=True)
+    return tmp_path
+
+
+def blocks(page, language):
+    """The blocks of code of a page."""
+    return re.findall(rf"(?s)```{language}\n(.*?)```", (ROOT / page).read_text())
+
+
+def test_rename_leaves_no_trace_and_the_tutorial_passes(copy):
+    """The commands of docs/rename.md, as they stand there."""
+    (script,) = blocks("docs/rename.md", "bash")
+    subprocess.run(["bash", "-euo", "pipefail", "-c", script], cwd=copy, check=True)
+    left = subprocess.run(["git", "grep", "-i", "acme"], cwd=copy, capture_output=True, text=True)
+    assert left.stdout == ""
+    assert not [file for file in copy.rglob("*") if "acme" in file.name.lower()]
+    done = run(sys.executable, "-m", "pytest", "-q", "test.py", cwd=copy)
+    assert done.returncode == 0, done.stdout
