@@ -3,8 +3,10 @@
 import bisect
 import dataclasses
 import threading
+from collections.abc import Iterable
 
 from store.base import (
+    MAX_SESSIONS,
     Credentials,
     Profile,
     ReusedError,
@@ -39,6 +41,7 @@ class _User:
     otp: bool = False
     otp_step: int = 0
     owned: list[str] = dataclasses.field(default_factory=list)  # the names of their stuff, sorted
+    sessions: set[str] = dataclasses.field(default_factory=set)  # the ids of their sessions
 
 
 @dataclasses.dataclass
@@ -156,28 +159,46 @@ class AcmeData(Store):
             user.password = new
             return True
 
-    def add_session(self, session: Session, checked: Credentials) -> bool:
+    def add_session(self, session: Session, checked: Credentials) -> int | None:
+        now = session.created
         with self._lock:
-            if session.created > self._swept + SWEEP_SECONDS:
-                self._swept = session.created
-                for name, found in list(self.sessions.items()):
-                    if found.session.expires <= session.created:
-                        del self.sessions[name]
+            if abs(now - self._swept) > SWEEP_SECONDS:
+                self._swept = now
+                self._end(s for s, found in self.sessions.items() if found.session.expires <= now)
             user = self.users.get(session.login)
-            if not user or Credentials(user.password, user.active, user.otp) != checked:
-                return False
+            if not user or not user.active or self.get_credentials(session.login) != checked:
+                return None
+            ended = 0
+            if len(user.sessions) >= MAX_SESSIONS:
+                newest = self.get_sessions(session.login, now)[::-1]
+                ended = self._end(old.id for old in newest[MAX_SESSIONS - 1 :])
             self.sessions[session.id] = _Rotated(session)
-            return True
+            user.sessions.add(session.id)
+            return ended
+
+    def _end(self, sessions: Iterable[str]) -> int:
+        """End sessions; how many."""
+        ended = list(sessions)
+        for name in ended:
+            self.users[self.sessions.pop(name).session.login].sessions.remove(name)
+        return len(ended)
 
     def get_session_user(self, session: str, now: float) -> str | None:
         found = self.sessions.get(session)
         return found.session.login if found and found.session.expires > now else None
 
-    def get_sessions(self, login: str, now: float) -> list[Session]:
+    def get_sessions(
+        self,
+        login: str,
+        now: float,
+        limit: int = MAX_PAGE,
+        after: tuple[float, str] | None = None,
+    ) -> list[Session]:
         with self._lock:
-            sessions = [found.session for found in self.sessions.values()]
-        mine = [s for s in sessions if s.login == login and s.expires > now]
-        return sorted(mine, key=lambda s: (s.created, s.id))
+            user = self.users.get(login)
+            found = [self.sessions[name].session for name in user.sessions] if user else []
+        keys = {(s.created, s.id): s for s in found if s.expires > now}
+        return [keys[key] for key in sorted(keys) if after is None or key > after][:limit]
 
     def rotate_session(
         self, session: str, old: str, new: str, now: float, grace: float
@@ -190,7 +211,7 @@ class AcmeData(Store):
             if old == secret:
                 secret, found.previous, found.at = new, old, now
             elif old != found.previous or abs(now - found.at) > grace:
-                del self.sessions[session]
+                self._end([session])
                 raise ReusedError(found.session.login)
             found.session = dataclasses.replace(found.session, secret=secret, used=now)
             return found.session.login, found.session.expires
@@ -200,14 +221,13 @@ class AcmeData(Store):
             found = self.sessions.get(session)
             if not found or found.session.login != login:
                 return False
-            del self.sessions[session]
+            self._end([session])
             return True
 
     def delete_sessions(self, login: str, but: str = "") -> None:
         with self._lock:
-            for name, found in list(self.sessions.items()):
-                if found.session.login == login and name != but:
-                    del self.sessions[name]
+            if user := self.users.get(login):
+                self._end(user.sessions - {but})
 
     def set_otp(self, login: str, secret: str) -> None:
         with self._lock:

@@ -18,7 +18,17 @@ from security.audit import audit
 from security.passwords import check_password, hash_password, is_password
 from security.totp import check_code, wrong_code
 from store.base import Profile
-from values import MAX_PAGE, Code, Delete, Email, Limit, Login, NewPassword, Password
+from values import (
+    MAX_PAGE,
+    Code,
+    Delete,
+    Email,
+    Limit,
+    Login,
+    NewPassword,
+    Password,
+    SessionKey,
+)
 
 users = flask.Blueprint("users", __name__)
 
@@ -95,14 +105,20 @@ Session = TypedDict(
 
 
 @users.get("/user/<login>/sessions", authz=("user", "login"), authn="token")
-def get_sessions(login: str) -> Ok[list[Session]]:
-    """The sessions of a user: when they began and were last used, and from where."""
+def get_sessions(
+    login: str, limit: Limit = Limit(MAX_PAGE), after: SessionKey | None = None
+) -> Page[Session]:
+    """The sessions of a user by creation time: when they were last used, and from where.
+
+    A full page has a link to the next one (RFC 8288).
+    """
     db.get_user(login)
-    sessions: list[Session] = [
+    found = db.get_sessions(login, time.time(), limit, after.created_and_id if after else None)
+    page: list[Session] = [
         {"id": s.id, "created": s.created, "used": s.used, "expires": s.expires, "from": s.origin}
-        for s in db.get_sessions(login, time.time())
+        for s in found
     ]
-    return sessions, 200
+    return next_page(page, limit, f"{found[-1].created},{found[-1].id}" if found else None)
 
 
 @users.delete("/user/<login>/sessions/<sid>", authz=("user", "login"), authn="token")

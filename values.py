@@ -156,6 +156,28 @@ class Limit(int):
         return super().__new__(cls, value)
 
 
+class SessionKey(str):
+    """Where a page of sessions begins: the creation time and id of the one before, `123.4,id`."""
+
+    PATTERN = r"([0-9]{1,12}\.[0-9]{1,20}),([A-Za-z0-9_-]{1,64})"
+    SCHEMA: ClassVar[Schema] = {
+        "type": "string",
+        "pattern": f"^{PATTERN}$",
+        "examples": ["1763964000.25,abc"],
+    }
+
+    def __new__(cls, value: object) -> Self:
+        if not isinstance(value, str) or not re.fullmatch(cls.PATTERN, value):
+            raise fsa.ErrorResponse("after must be taken from the Link to the next page", 400)
+        return super().__new__(cls, value)
+
+    @property
+    def created_and_id(self) -> tuple[float, str]:
+        """The creation time in seconds since 1970, and the id."""
+        created, _, name = self.partition(",")
+        return float(created), name
+
+
 class Code(str):
     """A one-time password: six digits, as text, since it may begin with 0."""
 

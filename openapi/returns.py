@@ -44,5 +44,7 @@ def next_page(page: list[T], limit: int, last: str | None) -> Page[T]:
     """Keyset pagination: a full page of a list has a `Link` to the one after the name `last`."""
     if len(page) < limit:
         return page, 200, {}
-    following = url_for(flask.request.endpoint or "", limit=limit, after=last)
+    request = flask.request
+    path = request.view_args or {}
+    following = url_for(request.endpoint or "", **path, limit=limit, after=last)
     return page, 200, {"Link": f'<{following}>; rel="next"'}

@@ -50,9 +50,12 @@ def begin_session(login: str, lasting: bool) -> tuple[str, str | None]:
         secret=sha256(secret) if secret else None,
     )
     checked = flask.g.get("credentials") or db.get_credentials(login)
-    if not checked or not db.add_session(session, checked):
+    ended = db.add_session(session, checked) if checked else None
+    if ended is None:
         raise wrong_password()
     audit("sign-in", login)
+    for _ in range(ended):
+        audit("oldest session ended", login)
     return session_token(login, session.id), f"{session.id}.{secret}" if secret else None
 
 

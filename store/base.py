@@ -8,6 +8,8 @@ import FlaskSimpleAuth as fsa
 
 from values import MAX_PAGE
 
+MAX_SESSIONS = 100  # of one user
+
 
 @dataclasses.dataclass(frozen=True)
 class Credentials:
@@ -122,10 +124,12 @@ class Store(abc.ABC):
         """Replace a hash by another one of the same password; False if it has changed meanwhile."""
 
     @abc.abstractmethod
-    def add_session(self, session: Session, checked: Credentials) -> bool:
-        """Begin a session if the user is active and all is still as it was checked.
+    def add_session(self, session: Session, checked: Credentials) -> int | None:
+        """Begin a session if the user is active and the credentials are still those checked.
 
-        That is the hash, and whether one-time passwords are on. Expired sessions go.
+        They are the hash, and whether a second factor is on. Returns how many of the user's oldest
+        sessions it has ended, so that there are at most `MAX_SESSIONS`; None if it does not begin.
+        Expired sessions are removed.
         """
 
     @abc.abstractmethod
@@ -133,8 +137,17 @@ class Store(abc.ABC):
         """Whose session it is, None if it has ended or its user is not active."""
 
     @abc.abstractmethod
-    def get_sessions(self, login: str, now: float) -> list[Session]:
-        """The sessions of a user that have not ended, by the time they began."""
+    def get_sessions(
+        self,
+        login: str,
+        now: float,
+        limit: int = MAX_PAGE,
+        after: tuple[float, str] | None = None,
+    ) -> list[Session]:
+        """The sessions of a user by creation time and id: at most `limit`, those after `after`.
+
+        Expired ones are left out.
+        """
 
     @abc.abstractmethod
     def rotate_session(

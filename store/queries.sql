@@ -63,9 +63,18 @@ UPDATE users SET otp = FALSE, otp_secret = NULL WHERE login = :login;
 SELECT users.login FROM sessions JOIN users ON users.login = sessions.login
 WHERE sessions.id = :session AND sessions.expires > :now AND users.active;
 
--- name: get_sessions(login, now)
+-- name: get_sessions(login, now, created, id, limit)
 SELECT id, login, created, used, expires, origin FROM sessions
-WHERE login = :login AND expires > :now ORDER BY created, id;
+WHERE login = :login AND expires > :now AND (created, id) > (:created, :id)
+ORDER BY created, id LIMIT :limit;
+
+-- name: end_oldest_sessions(login, but, now, keep)!
+-- with the lock of add_session, which no other session of the user begins without
+DELETE FROM sessions
+WHERE login = :login AND id <> :but AND expires > :now AND (created, id) <= (
+    SELECT created, id FROM sessions WHERE login = :login AND id <> :but AND expires > :now
+    ORDER BY created DESC, id DESC LIMIT 1 OFFSET :keep
+);
 
 -- name: rotate_session(session, old, new, now, grace)^
 -- the secret before the last rotation changes nothing; clocks of several machines differ a little

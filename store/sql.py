@@ -115,22 +115,33 @@ class SqlStore(Engine, base.Store):
     def renew_user_pass(self, login: str, old: str, new: str) -> bool:
         return bool(self._call(self.queries.renew_user_pass, login=login, old=old, new=new))
 
-    def add_session(self, session: base.Session, checked: base.Credentials) -> bool:
+    def add_session(self, session: base.Session, checked: base.Credentials) -> int | None:
+        now = session.created
+        self._call(self.queries.delete_expired_sessions, now=now)
         values = dataclasses.asdict(session) | {"password": checked.password, "otp": checked.otp}
-        with self.connection() as connection:
-            self.queries.delete_expired_sessions(connection, now=session.created)
-            return checked.active and bool(self.queries.add_session(connection, **values) > 0)
+        oldest = {"but": session.id, "now": now, "keep": base.MAX_SESSIONS - 1}
+        with self.transaction(self.queries.begin_change) as connection:
+            if not checked.active or not self.queries.add_session(connection, **values):
+                return None
+            query = self.queries.end_oldest_sessions
+            return int(query(connection, login=session.login, **oldest))
 
     def get_session_user(self, session: str, now: float) -> str | None:
         login = self._call(self.queries.get_session_user, session=session, now=now)
         return login if login is None else str(login)
 
-    def get_sessions(self, login: str, now: float) -> list[base.Session]:
+    def get_sessions(
+        self,
+        login: str,
+        now: float,
+        limit: int = values.MAX_PAGE,
+        after: tuple[float, str] | None = None,
+    ) -> list[base.Session]:
+        created, id_ = after or (0.0, "")
+        keys = {"login": login, "now": now, "created": created, "id": id_, "limit": limit}
         with self.connection() as connection:
-            return [
-                base.Session(*r)
-                for r in self.queries.get_sessions(connection, login=login, now=now)
-            ]
+            rows = self.queries.get_sessions(connection, **keys)
+            return [base.Session(*row) for row in rows]
 
     def rotate_session(
         self, session: str, old: str, new: str, now: float, grace: float
@@ -148,7 +159,10 @@ class SqlStore(Engine, base.Store):
         return bool(self._call(self.queries.delete_session, login=login, session=session))
 
     def delete_sessions(self, login: str, but: str = "") -> None:
-        self._call(self.queries.delete_sessions, login=login, but=but)
+        # a user before the user's sessions: a consistent lock order prevents deadlock
+        with self.transaction(self.queries.begin_change) as connection:
+            self.queries.lock_user(connection, login=login)
+            self.queries.delete_sessions(connection, login=login, but=but)
 
     def set_otp(self, login: str, secret: str) -> None:
         if not self._call(self.queries.set_otp, login=login, secret=secret):

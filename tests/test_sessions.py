@@ -1,6 +1,7 @@
 """Sessions: who may begin one, when it ends, and that nothing revives it."""
 
 import contextlib
+import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 
@@ -11,8 +12,8 @@ import pytest
 from database import db
 from store.base import Session
 from test import app
-from tests.conftest import PASSWORD, STORES, opened, until
-from tests.test_accounts import CHEAP, call, new_user, refresh, sign_in, token_of
+from tests.conftest import PASSWORD, STORES, new_name, opened, until
+from tests.test_accounts import CHEAP, bearer, call, new_user, refresh, sign_in, token_of
 
 IN_PROCESS = pytest.mark.parametrize("target", STORES, indirect=True)
 WEEK = 7 * 24 * 3600  # seconds: the life of a session
@@ -194,15 +195,114 @@ def test_sign_in_waits_for_a_user_who_is_being_disabled(locking):
         begun = pool.submit(add_session, found, 1.0, 9e9)
         until(lambda: begun.done() or observer.execute(waiting).fetchone()[0])
         other.commit()
-        assert begun.result() is False
+        assert begun.result() is None
     assert found.get_sessions("susie", 0) == []
 
 
 def test_sign_in_does_not_wait_for_expired_sessions_that_are_being_removed(locking):
     """They are left to whoever removes them."""
     found, _, other = locking
-    assert add_session(found, 1.0, 2.0)
+    assert add_session(found, 1.0, 2.0) is not None
     other.execute("DELETE FROM sessions")
-    assert add_session(found, 3.0, 9e9)
+    assert add_session(found, 3.0, 9e9) is not None
     other.commit()
     assert [session.created for session in found.get_sessions("susie", 0)] == [3.0]
+
+
+# --- at most 100 of a user
+
+
+def begin_sessions(login, count, first=0.5):
+    """Begin sessions of a user, a second apart from a first time; their ids."""
+    checked, ids = db.get_credentials(login), []
+    for n in range(count):
+        ids.append(new_name("s"))
+        created = first + n
+        session = Session(ids[-1], login, created, created, 9e9, "192.0.2.1")
+        assert db.add_session(session, checked) is not None
+    return ids
+
+
+def ids_of(login):
+    return [session.id for session in db.get_sessions(login, 0)]
+
+
+@IN_PROCESS
+def test_101st_session_ends_the_oldest_of_the_user(client, audit_trail):
+    """The audit trail tells; other users' sessions go on."""
+    login = new_user()
+    (other,) = begin_sessions(new_user(), 1)
+    ids = begin_sessions(login, 100)
+    assert ids_of(login) == ids
+    headers = bearer(sign_in(client, login))
+    assert ids_of(login)[:-1] == ids[1:]
+    assert db.get_session_user(ids[0], 0) is None
+    assert db.get_session_user(other, 0)
+    assert call("GET", "/hello-me", headers=headers).status_code == 200
+    events = [(line["event"], line["whom"]) for line in audit_trail()]
+    assert events == [("sign-in", login), ("oldest session ended", login)]
+
+
+@IN_PROCESS
+def test_session_that_begins_with_the_clock_set_back_goes_on(client):
+    """By its time it is the oldest; the bound holds all the same."""
+    login = new_user()
+    begin_sessions(login, 100, time.time() + 3600)
+    headers = bearer(sign_in(client, login))
+    assert call("GET", "/hello-me", headers=headers).status_code == 200
+    assert len(ids_of(login)) == 100
+
+
+@IN_PROCESS
+def test_expired_sessions_do_not_count(target):
+    login = new_user()
+    ids = begin_sessions(login, 99)
+    expired = Session(new_name("s"), login, 200, 200, 201, "192.0.2.1")
+    assert db.add_session(expired, db.get_credentials(login)) == 0
+    ids += begin_sessions(login, 1, 202)
+    assert [session.id for session in db.get_sessions(login, 202)] == ids
+
+
+@IN_PROCESS
+def test_simultaneous_sign_ins_keep_the_bound(target):
+    """Of 140 sessions that begin at the same time the 100 newest are left, each in turn."""
+    login = new_user()
+    begin_sessions(login, 100)
+    start = threading.Barrier(8)
+
+    def begin(n):
+        start.wait()
+        return begin_sessions(login, 5, 1000.0 * (n + 1))
+
+    with ThreadPoolExecutor(8) as pool:
+        new = {name for ids in pool.map(begin, range(8)) for name in ids}
+    found = ids_of(login)
+    assert (len(found), new <= set(found)) == (100, True)
+
+
+@IN_PROCESS
+def test_pages_of_sessions_are_stable(target):
+    """A page is linked to the next one, whichever sessions end or begin meanwhile."""
+    login, headers = new_user(), token_of(new_user(admin=True))
+    ids = begin_sessions(login, 3)
+    ids += sorted(begin_sessions(login, 1, 3.5) + begin_sessions(login, 1, 3.5))
+    path, found = f"/user/{login}/sessions?limit=2", []
+    while path:
+        res = call("GET", path, headers=headers)
+        found += [session["id"] for session in res.json]
+        path = res.headers.get("Link", "").partition("<")[2].partition(">")[0]
+        db.delete_session(login, found[-1])  # which the link refers to
+        begin_sessions(login, 1, 0.25)
+    assert found == ids
+
+
+@pytest.mark.parametrize("target", ["memory"], indirect=True)
+@pytest.mark.parametrize(
+    "after",
+    ["", "x", "1", "1.5", ",x", "1.5,", "nan,x", "1e5,x", "-1.5,x", "1.5,x y", "1.5,x\n", 1],
+)
+def test_page_of_sessions_that_is_not_one_is_refused(target, after):
+    login = new_user()
+    res = call("GET", f"/user/{login}/sessions", {"after": after}, token_of(login))
+    assert res.status_code == 400
+    assert res.json["error"].endswith("after must be taken from the Link to the next page")

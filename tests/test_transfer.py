@@ -52,7 +52,7 @@ def test_backup_and_restore(kind, full, new_database, tmp_path):
     before = contents(url)
     with contextlib.closing(open_store(url)) as found:
         session = base.Session("id", "user1", 1.0, 1.0, 9e9, "127.0.0.1")
-        assert found.add_session(session, found.get_credentials("user1"))
+        assert found.add_session(session, found.get_credentials("user1")) == 0
     with configured(url):
         done = threading.Event()
 

@@ -138,9 +138,9 @@ function sessionsPart(login, signal) {
 
 	const load = async () => {
 		try {
-			const sessions = await acme.sessions(login)
+			const { items } = await acme.sessions(login)
 			if (signal.aborted) return
-			list.replaceChildren(...sessions.reverse().map(row))
+			list.replaceChildren(...items.reverse().map(row))
 			fault.textContent = ""
 		} catch (error) {
 			fault.textContent = explain(error)

@@ -169,9 +169,10 @@ export class Acme {
 		return this.request("PUT", "/user/{login}/password", { login, password, current })
 	}
 
-	/** @param {string} login @returns {Promise<Session[]>} */
-	sessions(login) {
-		return this.request("GET", "/user/{login}/sessions", { login })
+	/** At most 100, by the time they began: `after` is a page's `next`.
+	 * @param {string} login @param {Range} [range] @returns {Promise<Page<Session>>} */
+	sessions(login, { limit, after } = {}) {
+		return this.request("GET", "/user/{login}/sessions", { login, limit, after }, { read: page })
 	}
 
 	/** @param {string} login @param {string} sid */

@@ -32,11 +32,11 @@ SELECT login FROM users WHERE admin AND active ORDER BY login FOR UPDATE;
 SELECT login FROM users WHERE login = :login FOR UPDATE;
 
 -- name: add_session(id, login, created, used, expires, origin, secret, password, otp)!
--- with the lock, no password is changed and nobody is disabled meanwhile
+-- with the lock, no password is changed, nobody is disabled, and no other session begins meanwhile
 INSERT INTO sessions (id, login, created, used, expires, origin, secret)
 SELECT :id, login, :created, :used, :expires, :origin, :secret FROM users
 WHERE login = :login AND password = :password AND otp = :otp AND active
-FOR SHARE;
+FOR NO KEY UPDATE;
 
 -- name: delete_expired_sessions(now)!
 -- not those that somebody else is about to delete: two who wait for each other
