@@ -1,4 +1,4 @@
-# Acme's commands. PYTHON=python3.13 takes another Python for a new .venv.
+# Acme's commands. PYTHON=python3.13 creates .venv with another Python.
 PYTHON ?= python3
 BIN = .venv/bin
 
@@ -11,10 +11,10 @@ help:  ## this list
 run: .venv/run  ## serve on 127.0.0.1:5000 (PORT= HOST= WORKERS= CERT= KEY=)
 	@exec $(BIN)/python serve.py
 
-test: .venv/dev  ## all tests
+test: .venv/dev  ## run all tests
 	$(BIN)/python -m pytest --numprocesses logical --maxprocesses 4 test.py tests
 
-install: .venv/dev  ## .venv with everything that development needs
+install: .venv/dev  ## create .venv with all packages for development
 
 requirements: .venv/dev  ## pin what the .in files ask for, with hashes (UPGRADE=all, UPGRADE="flask jinja2")
 	$(PIN) requirements.in --output-file requirements.txt
@@ -26,48 +26,48 @@ PIN = $(BIN)/uv pip compile --quiet --no-config --universal --python-version 3.1
 	--generate-hashes --no-strip-extras --custom-compile-command "make requirements" \
 	$(if $(filter all,$(UPGRADE)),--upgrade,$(addprefix --upgrade-package ,$(UPGRADE)))
 
-lint: .venv/dev  ## style (ruff)
+lint: .venv/dev  ## check style (ruff)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 
-types: .venv/dev  ## types (mypy, strict)
+types: .venv/dev  ## check types (mypy, strict)
 	$(BIN)/mypy
 
-check: lint types test  ## lint, types and tests: what a commit must pass
+check: lint types test  ## lint, types and tests: a commit must pass
 
 docs: .venv/dev  ## generate docs/routes.md from the declarations of the routes
 	@$(BIN)/python -m docs.routes
 
-screenshots: .venv/dev  ## pictures of the front end, in screenshots/ and docs/screenshot.png
+screenshots: .venv/dev  ## take screenshots of the front end, in screenshots/ and docs/screenshot.png
 	$(BIN)/python -m pytest tests/test_browser.py -k appearance
 	cp screenshots/stuff-light-1000.png docs/screenshot.png
 
-bench: .venv/dev .venv-bench/bench  ## how fast it is beside its peers (QUICK=1: a first look)
+bench: .venv/dev .venv-bench/bench  ## measure speed beside the peers (QUICK=1: a first look)
 	.venv-bench/bin/python bench/bench.py
 
-flood: .venv/dev  ## what clients with a token feel while others sign in as fast as they can
+flood: .venv/dev  ## measure requests with a token during a flood of sign-ins
 	$(BIN)/python bench/flood.py
 
 # the database of make run, unless ACME_DATABASE names another
 DB = ACME_DATABASE=$${ACME_DATABASE:-sqlite:///acme.db} $(BIN)/flask --app ./app.py db
 FILE = acme-$(shell date -u +%Y%m%dT%H%M%SZ).backup
 
-db-upgrade: .venv/run  ## bring the database to the schema of this Acme
+db-upgrade: .venv/run  ## apply missing migrations to the database
 	@$(DB) upgrade
 
-backup: .venv/run  ## copy the database to FILE=, while servers run
+backup: .venv/run  ## back up the database to FILE=, while servers run
 	@$(DB) backup "$(FILE)"
 
-restore: .venv/run  ## bring the copy FILE= back, into an empty database
+restore: .venv/run  ## restore the backup FILE= into an empty database
 	@$(DB) restore "$(FILE)"
 
-export: .venv/run  ## write users and stuff to FILE=, to move to another engine
+export: .venv/run  ## export users and stuff to FILE=, to move to another engine
 	@$(DB) export "$(FILE)"
 
-import: .venv/run  ## read what make export wrote to FILE=, into an empty database
+import: .venv/run  ## import the export FILE= into an empty database
 	@$(DB) import "$(FILE)"
 
-clean:  ## remove what was installed and cached, but neither secrets nor data
+clean:  ## remove installed and cached files, but neither secrets nor data
 	rm -rf .venv .venv-bench .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
