@@ -3,7 +3,6 @@
 import contextlib
 import json
 import logging
-import sys
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -25,7 +24,6 @@ from tests.conftest import (
     configured,
     granian,
     new_name,
-    run,
     until,
     wrong_code,
 )
@@ -705,77 +703,3 @@ def test_throttle_of_codes(phone, strict, clock):
         assert client.put(path, json=value, **elsewhere).status_code == 429
         elsewhere["headers"] = basic_auth(login, PASSWORD)
         assert client.get("/token", **elsewhere).status_code == 202
-
-
-# --- the audit trail, and the command line
-
-
-@IN_PROCESS
-def test_audit(browser, monkeypatch, caplog):
-    """One JSON line for each event, with when, who, whom and from where, and no secret."""
-    client, login = browser
-    caplog.set_level(logging.INFO, "acme.audit")
-    monkeypatch.setattr(audit.log, "propagate", True)
-    admin = new_user(admin=True)
-    sign_in(client, login)
-    refresh(client)
-    sign_in(client, login, "Wrong-Pass-1")
-    sign_in(client, "Wrong-Pass-2")
-    call("PATCH", f"/user/{login}", {"admin": True, "active": False}, token_of(admin))
-    call("PUT", f"/user/{login}/password", {"password": NEW_PASSWORD}, token_of(admin))
-    call("DELETE", f"/user/{login}", None, token_of(admin))
-    lines = [json.loads(record.message) for record in caplog.records if record.name == "acme.audit"]
-    assert all(set(line) == {"time", "event", "who", "whom", "from"} for line in lines)
-    events = [(line["event"], line["who"], line["whom"]) for line in lines]
-    for event in [
-        ("sign-in", login, login),
-        ("failed attempt", login, login),
-        ("failed attempt", None, None),
-        ("promoted", admin, login),
-        ("disabled", admin, login),
-        ("password changed", admin, login),
-        ("user deleted", admin, login),
-    ]:
-        assert event in events
-    for secret in PASSWORD, NEW_PASSWORD, "Wrong-Pass", "argon2":
-        assert secret not in caplog.text
-
-
-USER = (sys.executable, "-m", "flask", "--app", "./app.py", "user")
-
-
-def test_command_line(new_database):
-    """For the day when nobody can sign in: passwords come from standard input, never arguments."""
-    url = new_database("sqlite")
-
-    def user(*arguments, ok=True, **options):
-        res = run(*USER, *arguments, ACME_DATABASE=url, **options)
-        assert (res.returncode == 0) == ok, res.stderr
-        assert "Traceback" not in res.stderr
-        return res.stdout
-
-    user("add", "susie", "susie@acme.org", stdin=f"{PASSWORD}\n")
-    user("add", "susie", "susie@acme.org", stdin=f"{PASSWORD}\n", ok=False)
-    user("add", "calvin", "calvin@acme.org", stdin="weak\n", ok=False)
-    for command in "demote", "disable", "delete":
-        user(command, "acme", ok=False)
-    for command in "promote", "disable", "enable", "otp-reset":
-        user(command, "susie")
-        user(command, "nobody", ok=False)
-    user("password", "susie", stdin=f"{NEW_PASSWORD}\n")
-    assert "susie" in user("list")
-    assert "admin" in next(line for line in user("list").splitlines() if "susie" in line)
-    with configured(url):
-        assert (
-            call("GET", "/hello-me", headers=basic_auth("susie", NEW_PASSWORD)).status_code == 200
-        )
-        assert call("GET", "/hello-me", headers=ACME_BASIC).status_code == 200
-    # a login that is the name of a command, and what is no text
-    user("add", "db", "db@acme.org", stdin=f"{PASSWORD}\r\n")
-    user("disable", "db")
-    user("disable", "\udcff", ok=False)
-    res = run(*USER, "password", "acme", stdin=f"{NEW_PASSWORD}\n", ACME_DATABASE="memory:")
-    assert (res.returncode, "set ACME_DATABASE" in res.stderr) == (1, True)
-    user("demote", "susie")
-    user("delete", "susie")
-    assert "susie" not in user("list")
