@@ -25,6 +25,8 @@ log = logging.getLogger("acme")
 # settings of version 0.1 that are accepted under their old names, until version 0.3
 RENAMED = {"ACME_LOGIN_LIMIT": "ACME_RATE_LIMIT", "ACME_LIMITS": "ACME_RATE_LIMIT_STORAGE"}
 RETRY = 5.0  # seconds until a storage that has failed is asked again
+TIMEOUT_SECONDS = 0.5  # for each answer of a Redis
+MAX_CHECK_SECONDS = 0.25  # a storage that takes longer for one check counts as failed
 
 
 @functools.lru_cache(1000)
@@ -56,8 +58,11 @@ class RateLimiter:
             ) from None
         options: Any = {}
         if storage.startswith("redis"):
-            # a sign-in waits so many seconds at most, and asks once
-            options = {"socket_timeout": 0.5, "socket_connect_timeout": 0.5, "retry": None}
+            options = {
+                "socket_timeout": TIMEOUT_SECONDS,
+                "socket_connect_timeout": TIMEOUT_SECONDS,
+                "retry": None,
+            }
         try:
             self._limiter = _limiter(storage, **options)
         except Exception as e:  # which may have a password in it
@@ -66,7 +71,7 @@ class RateLimiter:
                 f"ACME_RATE_LIMIT_STORAGE={scheme}:… cannot be used: {type(e).__name__}"
             ) from None
         self._spare = _limiter("memory://")
-        self._away = -RETRY  # when the storage has failed to answer
+        self._failed = -RETRY  # when the storage has failed to answer, in monotonic seconds
 
     def _keys(self, login: str, everywhere: bool) -> list[tuple[limits.RateLimitItem, str, str]]:
         address = network(flask.request.remote_addr)
@@ -74,17 +79,24 @@ class RateLimiter:
         # who guesses codes has the password: no address is a stranger's
         return [*keys, (self._per_login, "everywhere", login[:64])] if everywhere else keys
 
-    def _ask(self, question: Callable[[limits.strategies.RateLimiter], None]) -> None:
-        """Ask the storage; for a while after it has failed to answer, this process's own count."""
-        if time.monotonic() > self._away + RETRY:
-            try:
-                question(self._limiter)
-                return
-            except Exception as e:
-                self._away = time.monotonic()
-                what = f"{type(e).__name__}: {e}".partition("\n")[0]
-                log.error("failed attempts are counted by each process for itself: %s", what)
-        question(self._spare)
+    def _ask(self, question: Callable[[limits.strategies.RateLimiter], None]) -> bool:
+        """Ask the storage, unless it has just failed; whether it has answered.
+
+        A sign-in asks up to six times, and others wait behind it: one that is slow has failed, too.
+        """
+        start = time.monotonic()
+        if start < self._failed + RETRY:
+            return False
+        try:
+            question(self._limiter)
+            answered, what = True, f"it takes more than {MAX_CHECK_SECONDS} seconds"
+            if time.monotonic() - start < MAX_CHECK_SECONDS:
+                return True
+        except Exception as e:
+            answered, what = False, f"{type(e).__name__}: {e}".partition("\n")[0]
+        self._failed = time.monotonic()
+        log.error("failed attempts are counted by each process for itself: %s", what)
+        return answered
 
     def check(self, login: str, everywhere: bool = False) -> None:
         """Before an attempt: 429 with Retry-After if there were too many, right or wrong.
@@ -101,6 +113,7 @@ class RateLimiter:
                     raise fsa.ErrorResponse(message, 429, {"Retry-After": str(wait)})
 
         self._ask(check)
+        check(self._spare)  # what was counted here while the storage had failed
 
     def fail(self, login: str, everywhere: bool = False) -> None:
         """After an attempt that failed."""
@@ -109,7 +122,8 @@ class RateLimiter:
             for rate, *key in self._keys(login, everywhere):
                 limiter.hit(rate, *key)
 
-        self._ask(fail)
+        if not self._ask(fail):
+            fail(self._spare)
 
 
 def _limiter(storage: str, **options: Any) -> limits.strategies.RateLimiter:

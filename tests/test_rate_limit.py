@@ -130,6 +130,37 @@ def test_networks(address, other, same):
             attempts.check("calvin")
 
 
+def is_refused(attempts):
+    """Whether one more attempt is too many; counts it as failed if it is not."""
+    with flask.Flask("acme").test_request_context(environ_base={"REMOTE_ADDR": "192.0.2.1"}):
+        try:
+            attempts.check("susie")
+            attempts.fail("susie")
+        except fsa.ErrorResponse as e:
+            return e.status == 429
+    return False
+
+
+def test_a_redis_that_reads_but_does_not_write_gives_no_more_guesses(monkeypatch):
+    """One that is full, or a replica, answers each check, and refuses each count."""
+    monkeypatch.setattr(rate_limit, "RETRY", 0.0)  # it is asked each time
+    attempts = rate_limit.RateLimiter("3/hour, 99/hour", "memory://")
+    monkeypatch.setattr(attempts._limiter, "hit", lambda *_: 1 / 0)
+    assert [is_refused(attempts) for _ in range(6)] == [False] * 3 + [True] * 3
+
+
+def test_a_slow_redis_is_not_asked_again_for_a_while(monkeypatch, caplog):
+    """Each sign-in would wait several times, and those behind it as often."""
+    attempts = rate_limit.RateLimiter("3/hour, 99/hour", "memory://")
+    asked = []
+    test = attempts._limiter.test
+    monkeypatch.setattr(attempts._limiter, "test", lambda *key: asked.append(key) or test(*key))
+    monkeypatch.setattr(rate_limit, "MAX_CHECK_SECONDS", 0.0)
+    assert [is_refused(attempts) for _ in range(6)] == [False] * 3 + [True] * 3
+    assert len(asked) == 2  # of one check: for the login, and for the address
+    assert caplog.text.count("counted by each process for itself: it takes more than") == 1
+
+
 def test_settings_of_version_0_1_are_accepted_with_a_warning():
     old = {"ACME_LOGIN_LIMIT": "5/minute, 9/minute", "ACME_LIMITS": "nowhere://"}
     new = {"ACME_RATE_LIMIT": None, "ACME_RATE_LIMIT_STORAGE": None}
