@@ -30,7 +30,7 @@ ROOT = HERE.parent
 QUICK = "QUICK" in os.environ
 ROUNDS, SECONDS = (1 if QUICK else 7), 1
 CONNECTIONS = 16
-# one password is hashed at a time, and four wait: a fifth is told to come back
+# connections for each kind of work; Acme hashes one password, four wait, a sixth gets 503
 WORKS = {
     "GET /hello-me": CONNECTIONS,
     "GET /stuff": CONNECTIONS,
@@ -74,7 +74,7 @@ PEERS = {
 
 
 class Server:
-    """A server under test, on cores of its own."""
+    """A server under test, pinned to its own cores."""
 
     def __init__(self, name: str, command: list[str], cores: set[int], **environ: str) -> None:
         self.name, self.port = name, next(PORTS)
@@ -96,12 +96,12 @@ class Server:
             if self._process.poll() is not None or time.monotonic() > start + 60:
                 sys.exit(f"{name} does not start: BENCH_LOUD=1 shows why")
             time.sleep(0.005)
-        self.start = time.monotonic() - start  # seconds to the first answer
+        self.start = time.monotonic() - start  # seconds to the first response
 
     def send(
         self, method: str, path: str, body: Any = None, token: str = "", form: bool = False
     ) -> tuple[int, Any]:
-        """Status and JSON of an answer."""
+        """Send a request; the status and JSON of the response."""
         headers = {"Authorization": f"Bearer {token}"} if token else {}
         if body is not None:
             headers["Content-Type"] = "application/json"
@@ -129,12 +129,11 @@ class Server:
         return [self._process, *self._process.children(recursive=True)]
 
     def cpu(self) -> float:
-        """Seconds of CPU time that the server has used."""
+        """CPU time that the server has used, in seconds."""
         return sum(sum(process.cpu_times()[:2]) for process in self._family())
 
     def memory(self) -> tuple[float, float]:
-        """RSS and PSS (RSS, with what is shared divided by the number that share it) of a worker,
-        MiB."""
+        """RSS and PSS of a worker, in MiB; PSS divides shared memory by the number of sharers."""
         infos = [process.memory_full_info() for process in self._family()]
         worker = max(infos, key=lambda info: info.pss)
         return worker.rss / 2**20, worker.pss / 2**20
@@ -145,7 +144,7 @@ class Server:
 
 
 def fill(server: Server) -> None:
-    """Give Acme, through its API, the people and stuff that the peers have."""
+    """Create through Acme's API the users and stuff that the peers have."""
     admin = server.token("acme")
     for login in "reader", "writer":
         user = {"login": login, "password": PASSWORD, "email": f"{login}@acme.org"}
@@ -156,7 +155,7 @@ def fill(server: Server) -> None:
 
 
 def verify(server: Server) -> None:
-    """Exit unless a server answers as all do."""
+    """Exit unless a server gives the same responses as the others."""
     is_open = server.name == CEILING
     reader = "" if is_open else server.token("reader")
     writer = "" if is_open else server.token("writer")
@@ -222,7 +221,7 @@ def measure(server: Server, work: str, seconds: float = SECONDS) -> Run:
 
 
 def compete(servers: list[Server], works: list[str]) -> Results:
-    """All servers at all works, in turns."""
+    """Measure all servers at all kinds of work, in turns."""
     results: Results = {server.name: {work: [] for work in works} for server in servers}
     for n in range(ROUNDS):
         for work in works:
@@ -235,7 +234,7 @@ def compete(servers: list[Server], works: list[str]) -> Results:
 
 @contextlib.contextmanager
 def cast(store: str, url: str, cores: set[int], workers: int = 1) -> Iterator[list[Server]]:
-    """Acme and its peers on a store, filled and verified."""
+    """Start Acme and its peers on a store, filled and verified."""
     with contextlib.ExitStack() as stack:
         folder = stack.enter_context(tempfile.TemporaryDirectory())
         servers = []
@@ -258,7 +257,7 @@ def cast(store: str, url: str, cores: set[int], workers: int = 1) -> Iterator[li
 
 
 def growth() -> str:
-    """What growth.py says: the time of a request as the data grow."""
+    """The output of growth.py: the time of requests as the data grow."""
     done = subprocess.run(
         _python(".venv", str(HERE / "growth.py"), *(["memory"] if QUICK else [])),
         capture_output=True,

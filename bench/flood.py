@@ -1,9 +1,9 @@
-"""What honest clients feel while others sign in as fast as they can: `make flood`.
+"""`make flood`: measure requests with a token during a flood of sign-ins.
 
-Acme as `make run` serves it, in one worker. One client reads with a token, one request after the
-other, while nobody else does anything, while eight clients sign in with wrong passwords, and while
-they heed Retry-After; rounds are interleaved. Then, one at a time: how long the answer to a wrong
-password takes, and to an unknown user.
+Acme runs as with `make run`, in one worker. One client reads with a token, one request after the
+other: alone, while eight clients sign in with wrong passwords, and while these respect Retry-After.
+Rounds are interleaved. Then the times of the responses to a wrong password and to an unknown user
+are compared, one at a time.
 """
 
 import base64
@@ -32,7 +32,7 @@ UNKNOWN = base64.b64encode(b"nobody:Wrong-Pass-1").decode()
 
 @contextlib.contextmanager
 def serving() -> Iterator[int]:
-    """Acme at a port, where so many may fail."""
+    """Serve Acme on a free port, with a rate limit that the flood does not reach."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]
@@ -64,13 +64,13 @@ def serving() -> Iterator[int]:
 
 
 class Client:
-    """A connection that is kept."""
+    """A keep-alive connection."""
 
     def __init__(self, port: int) -> None:
         self.connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
 
     def get(self, path: str, authorization: str) -> tuple[int, bytes, float]:
-        """The status, the body, and after how many milliseconds."""
+        """Send a request; the status, the body, and the time in milliseconds."""
         begin = time.perf_counter()
         self.connection.request("GET", path, headers={"Authorization": authorization})
         answer = self.connection.getresponse()
@@ -78,8 +78,8 @@ class Client:
 
 
 def flood(port: int, heed: bool, begin: Event, end: Event) -> None:
-    """Sign in as fast as answers come, or as Retry-After asks."""
-    os.nice(19)  # as from elsewhere: what they send costs the server time, not what sends it
+    """Sign in as fast as responses come, or as Retry-After asks."""
+    os.nice(19)  # the load must not take CPU time from the server
     client = Client(port)
     begin.wait()
     while not end.is_set():
@@ -89,7 +89,7 @@ def flood(port: int, heed: bool, begin: Event, end: Event) -> None:
 
 
 def read(port: int, token: str) -> list[float]:
-    """How long each request with a token took, in milliseconds."""
+    """The time of each request with a token, in milliseconds."""
     client, times = Client(port), []
     stop = time.monotonic() + SECONDS
     while time.monotonic() < stop:
@@ -100,7 +100,7 @@ def read(port: int, token: str) -> list[float]:
 
 
 def flooded(port: int, heed: bool, action: Callable[[], list[float]]) -> list[float]:
-    """What comes of an action while others sign in."""
+    """The result of an action during a flood of sign-ins."""
     begin, end = multiprocessing.Event(), multiprocessing.Event()
     clients = [
         multiprocessing.Process(target=flood, args=(port, heed, begin, end)) for _ in range(CLIENTS)
@@ -118,7 +118,7 @@ def flooded(port: int, heed: bool, action: Callable[[], list[float]]) -> list[fl
 
 
 def main() -> None:
-    """Measure and print."""
+    """Measure, and print the results."""
     with serving() as port:
         token = json.loads(Client(port).get("/token", f"Basic {RIGHT}")[1])["token"]
         times: dict[str, list[list[float]]] = {"quiet": [], "heeding Retry-After": [], "flood": []}

@@ -1,7 +1,7 @@
-"""What a request costs as the data grow: `make bench`, or `bench/growth.py sqlite` for one store.
+"""Measure the time of requests as the data grow, for `make bench`; an argument selects one store.
 
-Among 10^3 and then 10^6 pieces of stuff, a user with ten of them reads, changes and adds some, in
-process. Rounds are interleaved, each figure is a median, and only the ratio means anything.
+Among 10^3 and 10^6 pieces of stuff, a user with ten of them reads, changes and adds some, in
+process. Rounds are interleaved, each figure is a median, and only the ratio is meaningful.
 """
 
 import contextlib
@@ -32,7 +32,7 @@ FEW, MANY = 10**3, 10**6
 
 
 def rows(stuff: int) -> Iterator[dict[str, Any]]:
-    """So much stuff, ten for each user."""
+    """Rows for `import_rows`: ten pieces of stuff for each user."""
     for n in range(stuff // 10):
         user = {
             "login": f"u{n}",
@@ -46,7 +46,7 @@ def rows(stuff: int) -> Iterator[dict[str, Any]]:
 
 
 def fill(store: base.Store, stuff: int) -> base.Store:
-    """A store with so much stuff, the quick way."""
+    """Fill a store directly, without the API."""
     with click.progressbar(rows(stuff), stuff + stuff // 10, file=sys.stderr) as bar:
         if isinstance(store, SqlStore):
             migrations.check(store)
@@ -62,7 +62,7 @@ def fill(store: base.Store, stuff: int) -> base.Store:
 
 @contextlib.contextmanager
 def urls(kind: str) -> Iterator[Callable[[int], str]]:
-    """Makes the URL of an empty database of a kind, in a temporary place."""
+    """A function that returns the URL of an empty temporary database."""
     with tempfile.TemporaryDirectory() as folder, contextlib.ExitStack() as stack:
         if kind == "memory":
             yield lambda stuff: "memory:"  # noqa: ARG005
@@ -81,7 +81,7 @@ def urls(kind: str) -> Iterator[Callable[[int], str]]:
 
 
 def seconds(request: Callable[[int], Any]) -> float:
-    """How long so many requests take."""
+    """The time of a number of requests."""
     start = time.perf_counter()
     for n in range(REQUESTS):
         assert request(n).status_code < 300
@@ -89,7 +89,7 @@ def seconds(request: Callable[[int], Any]) -> float:
 
 
 def measure(kind: str) -> None:
-    """Print a line a route for a store."""
+    """Print a line for each route, for one store."""
     client = app.test_client()
     options: dict[str, Any] = {"headers": {}}
     requests: dict[str, Callable[[int], Any]] = {

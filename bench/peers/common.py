@@ -1,4 +1,4 @@
-"""What the peers have in common: the same people, stuff and passwords as Acme in the benchmark."""
+"""Data that the peers share: the same users, stuff and passwords as Acme in the benchmark."""
 
 import bisect
 import os
@@ -11,7 +11,7 @@ SECRET = os.environ["ACME_TOKEN_SECRET"]
 DATABASE = os.environ.get("BENCH_DATABASE", "")  # PostgreSQL's, which Acme has filled
 MAX_PAGE = 1_000
 MAX_PRICE = 10**12
-MINUTES = 10  # that a token lasts
+MINUTES = 10  # the lifetime of a token
 
 # OWASP's parameters, as in acme.conf
 hasher = argon2.PasswordHasher(memory_cost=19456, time_cost=2, parallelism=1)
@@ -19,7 +19,7 @@ nobody = hasher.hash("nobody")
 
 
 def is_password(password: str, reference: str | None) -> bool:
-    """Whether a password is that of a hash; without one, it takes as long to say no."""
+    """Whether a password matches a hash; without a hash, False after the same time."""
     try:
         return hasher.verify(reference or nobody, password) and reference is not None
     except argon2.exceptions.VerificationError:
@@ -38,7 +38,7 @@ owned: dict[str, list[str]] = {}
 
 
 def add_stuff(name: str, owner: str, price: float) -> bool:
-    """Whether the name was free."""
+    """Add stuff; whether the name was free."""
     if name in stuff:
         return False
     stuff[name] = (owner, price)

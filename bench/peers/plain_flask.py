@@ -1,4 +1,4 @@
-"""Flask without authentication, as the ceiling of what is built on it."""
+"""Flask without authentication: the upper limit for applications on Flask."""
 
 import math
 from typing import Any
@@ -37,7 +37,7 @@ def check_owner(sid: str, user: str) -> None:
 
 
 def check_password() -> str:
-    """The login of who sends the right password in a form, else 401."""
+    """The login of a form with the right password, else 401."""
     login, password = request.form["username"], request.form["password"]
     if not common.is_password(password, common.users.get(login)):
         abort(401)
