@@ -229,18 +229,22 @@ class AcmeData(Store):
             if user := self.users.get(login):
                 self._end(user.sessions - {but})
 
-    def set_otp(self, login: str, secret: str) -> None:
+    def set_otp(self, login: str, secret: str, checked: str | None = None) -> None:
         with self._lock:
             user = self._user(login)
             if user.otp:
                 raise otp_is_on(login)
-            user.otp_secret = secret
+            if checked is not None and (user.password != checked or not user.active):
+                raise password_changed(login)
+            user.otp_secret, user.otp_step = secret, 0
 
     def get_otp(self, login: str) -> str | None:
         user = self.users.get(login)
         return user.otp_secret if user else None
 
-    def use_otp(self, login: str, secret: str, step: int, on: bool | None = None) -> bool:
+    def use_otp(
+        self, login: str, secret: str, step: int, on: bool | None = None, session: str = ""
+    ) -> bool:
         with self._lock:
             user = self.users.get(login)
             if not user or user.otp_secret != secret or step <= user.otp_step:
@@ -248,6 +252,8 @@ class AcmeData(Store):
             user.otp_step = step
             if on is not None:
                 user.otp = on
+            if on:
+                self.delete_sessions(login, but=session)
             return True
 
     def reset_otp(self, login: str) -> None:

@@ -80,20 +80,25 @@ def put_password(
     login: str, password: NewPassword, user: fsa.CurrentUser, current: Password | None = None
 ) -> Done:
     """Set a new password, one's own with the current one; all sessions of the user end."""
-    reference = None
+    checked = None
     if login == user:
         if current is None:
             raise fsa.ErrorResponse("current, the password until now, is missing", 400)
-        checked = check_password(login, current)
-        if not checked:
-            raise fsa.ErrorResponse("current is not the password", 403)
-        reference = checked.password
-    old = reference or db.get_user_pass(login)
+        checked = _check_current(login, current)
+    old = checked or db.get_user_pass(login)
     if old and is_password(password, old):
         raise fsa.ErrorResponse("the new password must differ from the old one", 400)
-    db.set_user_pass(login, hash_password(password), reference)
+    db.set_user_pass(login, hash_password(password), checked)
     audit("password changed", user, login)
     return "", 204
+
+
+def _check_current(login: str, current: str) -> str:
+    """The hash of the current password, which a stolen token does not know; 403, 429."""
+    checked = check_password(login, current)
+    if not checked:
+        raise fsa.ErrorResponse("current is not the password", 403)
+    return checked.password
 
 
 # sessions
@@ -142,13 +147,14 @@ class Secret(TypedDict):
 
 
 @users.post("/user/<login>/otp", authz=("user", "login", "self"), authn="token")
-def post_otp(login: str) -> Created[Secret] | Conflict:
+def post_otp(login: str, current: Password) -> Created[Secret] | Conflict:
     """A new secret for one-time passwords (RFC 6238); they are on after a PUT with a code.
 
-    `uri` is for an authenticator application, and `qr` that as a picture, for an `<img>`.
+    `current` is the password: a stolen token must not lock the user out. `uri` is for an
+    authenticator application, and `qr` that as a picture, for an `<img>`.
     """
     secret = pyotp.random_base32()
-    db.set_otp(login, secret)
+    db.set_otp(login, secret, _check_current(login, current))
     audit("new secret for one-time passwords", login)
     uri = pyotp.TOTP(secret).provisioning_uri(name=login, issuer_name="Acme")
     location = url_for("users.post_otp", login=login)
@@ -159,10 +165,8 @@ def post_otp(login: str) -> Created[Secret] | Conflict:
 @users.put("/user/<login>/otp", authz=("user", "login", "self"), authn="token")
 def put_otp(login: str, code: Code, on: bool) -> Done:
     """Switch one-time passwords on or off, with one of them; on ends one's other sessions."""
-    if not check_code(login, db.get_otp(login), code, on):
+    if not check_code(login, db.get_otp(login), code, on, flask.g.session):
         raise wrong_code(403)
-    if on:  # whatever a password alone has opened
-        db.delete_sessions(login, but=flask.g.session)
     audit(f"one-time passwords {'on' if on else 'off'}", login)
     return "", 204
 

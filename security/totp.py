@@ -16,10 +16,13 @@ totp_lock = threading.Lock()  # one code is checked at a time: guesses at once c
 wrong_code = functools.partial(fsa.ErrorResponse, "invalid code, or used before")
 
 
-def check_code(login: str, secret: str | None, code: str, on: bool | None = None) -> bool:
-    """Whether a one-time password (RFC 6238) is right, and not used before; 429 as above.
+def check_code(
+    login: str, secret: str | None, code: str, on: bool | None = None, session: str = ""
+) -> bool:
+    """Whether a one-time password is right and not used before (RFC 6238, 5.2).
 
-    A clock may be 30 seconds off. `on` switches them on or off along with it.
+    The clock of the user's device may be 30 seconds off. `on` switches them on or off along with
+    it; on ends all sessions but `session`. Raises 429 after too many failures.
     """
     now = int(time.time())
     totp = pyotp.TOTP(secret or pyotp.random_base32())
@@ -27,7 +30,7 @@ def check_code(login: str, secret: str | None, code: str, on: bool | None = None
         limiter().check(login, everywhere=True)
         for step in range(now // totp.interval - 1, now // totp.interval + 2):
             right = hmac.compare_digest(totp.generate_otp(step), code)
-            if right and secret and db.use_otp(login, secret, step, on):
+            if right and secret and db.use_otp(login, secret, step, on, session):
                 return True
         count_failure(login, everywhere=True)
         return False

@@ -169,19 +169,26 @@ class Store(abc.ABC):
         """End all sessions of a user, but for one if it is given."""
 
     @abc.abstractmethod
-    def set_otp(self, login: str, secret: str) -> None:
-        """Give a user a secret for one-time passwords, not yet on; 409 if they are on."""
+    def set_otp(self, login: str, secret: str, checked: str | None = None) -> None:
+        """Give a user a new secret for one-time passwords, not yet on; 409 if they are on.
+
+        If `checked` is given, 403 unless the user is active and has that password hash. The steps
+        used with another secret do not count, whatever time it was then.
+        """
 
     @abc.abstractmethod
     def get_otp(self, login: str) -> str | None:
         """A user's secret for one-time passwords, whether on or not yet; None for none."""
 
     @abc.abstractmethod
-    def use_otp(self, login: str, secret: str, step: int, on: bool | None = None) -> bool:
+    def use_otp(
+        self, login: str, secret: str, step: int, on: bool | None = None, session: str = ""
+    ) -> bool:
         """Use the one-time password of a secret and time step, and switch them on or off if told.
 
-        False, and nothing is changed, for a step that is not later than the last one used, and a
-        secret that the user has no more.
+        Switching them on ends all sessions of the user but `session`. False, and nothing is
+        changed, for a step that is not later than the last one used, and a secret that the user
+        has no more.
         """
 
     @abc.abstractmethod

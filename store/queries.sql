@@ -44,8 +44,10 @@ WHERE login = :login AND (CAST(:old AS TEXT) IS NULL OR (password = :old AND act
 -- name: renew_user_pass(login, old, new)!
 UPDATE users SET password = :new WHERE login = :login AND password = :old;
 
--- name: set_otp(login, secret)!
-UPDATE users SET otp_secret = :secret WHERE login = :login AND NOT otp;
+-- name: set_otp(login, secret, checked)!
+UPDATE users SET otp_secret = :secret, otp_step = 0
+WHERE login = :login AND NOT otp
+    AND (CAST(:checked AS TEXT) IS NULL OR (password = :checked AND active));
 
 -- name: get_otp(login)$
 SELECT otp_secret FROM users WHERE login = :login;

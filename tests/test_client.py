@@ -62,7 +62,8 @@ CALLS = [
     # its sessions are gone, and there is no cookie in node
     ("other.helloMe()", ["AcmeError", 401, "the session has ended: sign in at /token"]),
     ('other.signIn("sue", "Other-1")', True),
-    ("other.newOtp('sue').then((o) => Object.keys(o).sort())", ["qr", "secret", "uri"]),
+    ('other.newOtp("sue", pass).catch((e) => e.status)', 403),
+    ('other.newOtp("sue", "Other-1").then((o) => Object.keys(o).sort())', ["qr", "secret", "uri"]),
     ('other.switchOtp("sue", "1", true).catch((e) => e.status)', 400),
     ('acme.resetOtp("sue")', None),
     ('acme.sessions("sue").then((s) => s.items.length)', 1),

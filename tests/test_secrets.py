@@ -76,7 +76,9 @@ def busy_day(target):
     send("POST", "/token/refresh", headers={"Cookie": cookie + "x"}, status=401)
     mine = send("POST", "/token", value, status=201).json["token"]
     # the second factor
-    otp = send("POST", "/user/susie/otp", headers=bearer(mine), status=201).json["secret"]
+    path, current = "/user/susie/otp", {"current": password}
+    send("POST", path, {"current": "Wrong-Pass-3"}, headers=bearer(mine), status=403)
+    otp = send("POST", path, current, headers=bearer(mine), status=201).json["secret"]
     code = {"code": pyotp.TOTP(otp).now(), "on": True}
     wrong = {"code": wrong_code(otp, time.time()), "on": True}
     send("PUT", "/user/susie/otp", wrong, headers=bearer(mine), status=403)

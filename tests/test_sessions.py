@@ -5,7 +5,6 @@ import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 
-import argon2
 import psycopg
 import pytest
 
@@ -37,24 +36,6 @@ def refresh_with(client, cookie):
 
 
 # --- who may begin one
-
-
-@pytest.fixture
-def after_check(monkeypatch):
-    """Has something happen right after the next password has been checked."""
-
-    def arrange(action):
-        verify, actions = argon2.PasswordHasher.verify, [action]
-
-        def verify_and_act(self, reference, password):
-            is_right = verify(self, reference, password)
-            if actions:
-                actions.pop()()
-            return is_right
-
-        monkeypatch.setattr(argon2.PasswordHasher, "verify", verify_and_act)
-
-    return arrange
 
 
 def switch_otp_on(login):

@@ -102,23 +102,41 @@ function otpPart(login, loadSessions) {
 			)
 			return
 		}
-		const begin = h("button", {}, "Set it up")
-		begin.onclick = () => attempt(begin, "Setting up…", setUp)
+		const begin = h("button", { onclick: () => askPassword() }, "Set it up")
 		place.replaceChildren(
 			h("p", {}, "Off. When it is on, signing in takes your password and a code from your device."),
 			h("div", { class: "buttons" }, begin),
 		)
 	}
 
-	const setUp = async () => {
-		const { secret, qr } = await acme.newOtp(login)
-		const cancel = h("button", { type: "button", onclick: state }, "Cancel")
+	const cancel = () => h("button", { type: "button", onclick: state }, "Cancel")
+
+	const askPassword = () => {
+		const ask = form({
+			fields: [
+				{ name: "username", label: "Login", value: login, autocomplete: "username", hidden: true },
+				{
+					...{ name: "current", label: "Current password", type: "password" },
+					autocomplete: "current-password",
+				},
+			],
+			submit: "Continue",
+			doing: "Setting up…",
+			more: [cancel()],
+			errors: { 403: ["current", "This is not the current password"] },
+			action: async ({ current }) => showSecret(await acme.newOtp(login, current)),
+		})
+		place.replaceChildren(ask)
+		ask.querySelector("[name=current]").focus()
+	}
+
+	const showSecret = ({ secret, qr }) => {
 		place.replaceChildren(
 			h("p", {}, "Scan this with an authenticator application, or type the key into it. Then enter ",
 				"the code that it shows."),
 			h("img", { class: "qr", src: qr, alt: "QR code of the key below", width: "180", height: "180" }),
 			h("p", {}, "Key: ", h("code", { class: "key" }, secret.match(/.{1,4}/g).join(" "))),
-			codeForm(true, "Switch it on", "Switching on…", cancel),
+			codeForm(true, "Switch it on", "Switching on…", cancel()),
 		)
 		place.querySelector("input").focus()
 	}

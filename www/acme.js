@@ -181,9 +181,10 @@ export class Acme {
 	}
 
 	/** A new secret for one-time passwords (TOTP): as text, as a URI, and as a QR code.
-	 * @param {string} login @returns {Promise<{secret: string, uri: string, qr: string}>} */
-	newOtp(login) {
-		return this.request("POST", "/user/{login}/otp", { login })
+	 * @param {string} login @param {string} current  the password
+	 * @returns {Promise<{secret: string, uri: string, qr: string}>} */
+	newOtp(login, current) {
+		return this.request("POST", "/user/{login}/otp", { login, current })
 	}
 
 	/** Switch one-time passwords on or off, with one of them.
