@@ -6,12 +6,14 @@ the server, and runs until Ctrl-C or SIGTERM.
 
 import contextlib
 import ctypes
+import datetime
 import gc
 import ipaddress
 import os
 import re
 import secrets
 import shlex
+import signal
 import socket
 import ssl
 import sys
@@ -20,6 +22,8 @@ from pathlib import Path
 
 import dotenv
 import FlaskSimpleAuth as fsa
+from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from granian.constants import HTTPModes, Interfaces
 from granian.http import HTTP1Settings
 from granian.log import LogLevels
@@ -35,6 +39,7 @@ ENV_FILE = Path(__file__).with_name(".env")
 THREADS = READERS + 8  # of each worker: these go on when all those wait for slow clients
 MAX_HEADERS = 2**16  # bytes, then 431
 IDLE = 10  # seconds for the headers of a request, and between two on one connection
+CURVES = ("secp256r1", "secp384r1")  # that granian's TLS has
 CONNECTIONS = 1024  # of each worker; more wait until one of them ends
 
 
@@ -75,7 +80,20 @@ def tls_files() -> tuple[Path, Path] | tuple[None, None]:
         ssl.create_default_context(ssl.Purpose.CLIENT_AUTH).load_cert_chain(cert, key, "")
     except OSError as e:
         sys.exit(f"acme: CERT={cert} KEY={key} cannot be used: {e.strerror}, or a passphrase")
+    check_certificate(cert)
     return Path(cert), Path(key)
+
+
+def check_certificate(path: str) -> None:
+    """Exit if granian has no use for the key of a certificate; warn if clients will refuse it."""
+    certificate = x509.load_pem_x509_certificates(Path(path).read_bytes())[0]
+    kind = certificate.public_key()
+    is_elliptic = isinstance(kind, ec.EllipticCurvePublicKey) and kind.curve.name in CURVES
+    if not (is_elliptic or isinstance(kind, (rsa.RSAPublicKey, ed25519.Ed25519PublicKey))):
+        sys.exit(f"acme: CERT={path}: its key must be RSA, ECDSA (P-256 or P-384) or Ed25519")
+    start, end = certificate.not_valid_before_utc, certificate.not_valid_after_utc
+    if not start <= datetime.datetime.now(datetime.UTC) <= end:
+        print(f"acme: CERT={path} is valid only from {start} to {end}", file=sys.stderr)
 
 
 def check_address(host: str, port: int, tls: bool) -> None:
@@ -126,6 +144,15 @@ def share_heap() -> None:
         ctypes.CDLL(None).mallopt(-8, 1)  # M_ARENA_MAX
 
 
+def end_with_parent() -> None:
+    """Let Linux end this worker when the process that it was forked from has been killed.
+
+    It would go on, on the same port, and nobody would replace it.
+    """
+    with contextlib.suppress(AttributeError, OSError):
+        ctypes.CDLL(None).prctl(1, signal.SIGTERM)  # PR_SET_PDEATHSIG
+
+
 def main() -> None:
     """Serve until told to stop."""
     given = "ACME_PASS" in os.environ
@@ -133,7 +160,8 @@ def main() -> None:
         load_secrets()
     except (OSError, UnicodeDecodeError) as e:
         sys.exit(f"acme: cannot keep secrets in {ENV_FILE}: {e}")
-    os.environ.setdefault("ACME_MODE", "prod")
+    if os.environ.setdefault("ACME_MODE", "prod") == "debug4":
+        sys.exit("acme: ACME_MODE=debug4 writes passwords and tokens to the log: use debug3")
     host = os.environ.get("HOST", "127.0.0.1")
     host = "127.0.0.1" if host == "localhost" else host
     port = integer("PORT", 5000, 65535)
@@ -152,7 +180,8 @@ def main() -> None:
     except ConfigurationError as e:
         sys.exit(f"acme: {e.message}")
 
-    assert app.app  # the workers are forked with it
+    assert app.app  # the workers are forked with it, and end with this process
+    os.register_at_fork(after_in_child=end_with_parent)
     gc.freeze()  # what has been loaded is theirs for good: nothing to look through for garbage
     here = f"{'https' if cert else 'http'}://{f'[{host}]' if ':' in host else host}:{port}"
     where, read = (

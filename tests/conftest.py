@@ -168,16 +168,18 @@ def wait_for(port: int) -> None:
     until(lambda: listens(port))
 
 
-def make_certificate(place: Path) -> None:
-    """Make `cert.pem` and `key.pem` of 127.0.0.1, for a day."""
-    key = ec.generate_private_key(ec.SECP256R1())
+def make_certificate(
+    place: Path, curve: type[ec.EllipticCurve] = ec.SECP256R1, begins: float = 0
+) -> None:
+    """Make `cert.pem` and `key.pem` of 127.0.0.1, for a day that begins so many days from now."""
+    key = ec.generate_private_key(curve())
     name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "acme")])
-    now = datetime.datetime.now(datetime.UTC)
+    start = datetime.datetime.now(datetime.UTC) + datetime.timedelta(days=begins)
     address = x509.IPAddress(ipaddress.ip_address("127.0.0.1"))
     cert = (
         x509.CertificateBuilder(name, name, key.public_key(), x509.random_serial_number())
-        .not_valid_before(now)
-        .not_valid_after(now + datetime.timedelta(days=1))
+        .not_valid_before(start)
+        .not_valid_after(start + datetime.timedelta(days=1))
         .add_extension(x509.SubjectAlternativeName([address]), critical=False)
         .sign(key, hashes.SHA256())
         .public_bytes(serialization.Encoding.PEM)

@@ -8,7 +8,6 @@ import platform
 import shutil
 import signal
 import socket
-import ssl
 import stat
 import subprocess
 import sys
@@ -20,7 +19,16 @@ import psutil
 import pytest
 
 import test as tutorial
-from tests.conftest import ROOT, free_port, granian, make_certificate, run, serving, until, wait_for
+from tests.conftest import (
+    ROOT,
+    free_port,
+    granian,
+    listens,
+    run,
+    serving,
+    until,
+    wait_for,
+)
 
 FLASK = (sys.executable, "-m", "flask", "--app", "./app.py", "run")
 SERVE = (sys.executable, "serve.py")
@@ -64,6 +72,7 @@ SERVE = (sys.executable, "serve.py")
         (FLASK, {"ACME_CONFIG": "README.md"}, ["README.md", "line"]),
         (FLASK, {"ACME_CONFIG": os.devnull}, ["lacks 'ACME_ORIGINS'"]),
         (SERVE, {"WORKERS": "0"}, ["WORKERS=0"]),
+        (SERVE, {"ACME_MODE": "debug4"}, ["ACME_MODE=debug4", "passwords and tokens"]),
         (SERVE, {"WORKERS": "2"}, ["WORKERS", "memory"]),
         (SERVE, {"CERT": "nowhere.pem"}, ["CERT", "KEY"]),
         (SERVE, {"CERT": "nowhere.pem", "KEY": "nowhere.pem"}, ["nowhere.pem", "No such file"]),
@@ -244,21 +253,6 @@ def test_port_in_use(place):
     assert "PORT=" in res.stderr
 
 
-def test_tls(place):
-    """With CERT and KEY it speaks TLS."""
-    make_certificate(place)
-    port = free_port()
-    environ = {"PORT": str(port), "CERT": "cert.pem", "KEY": "key.pem"}
-    with serving(*SERVE, ready="Ctrl-C", cwd=place, ACME_PASS="Acme-Pass-1", **environ) as said:
-        wait_for(port)
-        context = ssl.create_default_context(cafile=place / "cert.pem")
-        assert get(f"https://127.0.0.1:{port}", "Acme-Pass-1", context) == {
-            "msg": "hello",
-            "user": "acme",
-        }
-        assert f"https://127.0.0.1:{port}" in said
-
-
 def worker_of(url):
     """The process that listens there; of several workers, one."""
     port = urllib.parse.urlsplit(url).port
@@ -276,6 +270,16 @@ def test_killed_worker_is_replaced(tmp_path):
         worker.kill()
         until(lambda: worker_of(url) not in (worker, None))
         assert get(url, os.environ["ACME_PASS"]) == {"msg": "hello", "user": "acme"}
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems tell no child")
+def test_workers_end_when_their_parent_is_killed(tmp_path):
+    """Otherwise they would serve on, and the next `make run` would find the port in use."""
+    with granian(ACME_DATABASE=f"sqlite:///{tmp_path}/acme.db", WORKERS="1") as url:
+        worker = worker_of(url)
+        worker.parent().kill()
+        until(lambda: not listens(urllib.parse.urlsplit(url).port))
+        worker.wait(timeout=20)
 
 
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="glibc's malloc is what needs it")
