@@ -40,7 +40,7 @@ from security import audit, rate_limit
 from security.passwords import hash_password
 from tokens import FirstStep, Token
 from values import MAX_PAGE, Email, Limit, Login, Name, NewPassword, Numbers, Price, Someone
-from web import cors, errors, frontend, requests, responses
+from web import cors, csrf, errors, frontend, requests, responses
 from web.application import ConfigurationError, Flask
 from web.requests import Json
 
@@ -49,8 +49,10 @@ app = Flask("acme", static_folder=None)
 try:
     app.config.from_pyfile(os.environ.get("ACME_CONFIG", "acme.conf"))
     # hooks before a request run in this order, hooks after it in the reverse order:
-    # CORS preflights are answered before anything else, and every response gets its headers
+    # CORS preflights are answered before anything else, and every response gets its headers;
+    # a cross-site request (CSRF) is refused before its body is read
     cors.init_app(app)
+    csrf.init_app(app)
     responses.init_app(app)
     errors.init_app(app)
     requests.init_app(app)

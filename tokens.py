@@ -18,6 +18,7 @@ from security.audit import audit
 from security.sessions import OTP_REALM, SESSION_SECONDS, begin_session, first_step, refresh_session
 from security.totp import check_code, wrong_code
 from values import Code
+from web.csrf import refuse_cross_origin
 
 COOKIE = "refresh"
 LOCAL = ("localhost", "127.0.0.1", "::1")
@@ -39,6 +40,7 @@ class FirstStep(TypedDict):
 
 def sign_in(login: str) -> Ok[Token] | Accepted[FirstStep]:
     """The answer to who has shown a password: a token, or the way to the second step."""
+    refuse_cross_origin()  # GET /token begins a session
     if flask.g.credentials.otp:
         return _first_step(login)
     token, _ = begin_session(login, lasting=False)

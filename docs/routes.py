@@ -41,8 +41,9 @@ with authorization take a bearer token (`token`), HTTP Basic (`basic`), or `user
 among the parameters of a body (`param`), as the second table says.
 
 Responses are JSON. Every status from 400 up is `{"error": message}`: 400 for parameters, 401 for
-credentials, 403 for authorization, 404 for what does not exist, 413 for a body over 1 MiB, 429
-after too many failed attempts, 503 for an overloaded server or an unavailable database.
+credentials, 403 for authorization and for pages of other origins, 404 for what does not exist, 413
+for a body over 1 MiB, 429 after too many failed attempts, 503 for an overloaded server or an
+unavailable database.
 
 """
 CALLERS_HEAD = """

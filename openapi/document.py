@@ -28,7 +28,8 @@ never in a URL. A method that a path does not support gets 405.
 ERRORS = {
     400: "A parameter is missing, unknown or wrong: the message says which and why.",
     401: "Credentials are missing or wrong, or the session has ended.",
-    403: "Forbidden for this user, or plain HTTP from another machine.",
+    403: "Forbidden for this user, from pages of other origins (CSRF), or for plain HTTP from "
+    "another machine.",
     404: "Not found.",
     409: "Conflict with existing data: the message says with what.",
     411: "A form in chunked encoding: send its `Content-Length`.",

@@ -108,6 +108,16 @@ def test_tls(nginx):
     assert headers["Server"] == "nginx"
 
 
+@pytest.mark.parametrize(
+    ("origin", "status"),
+    [("https://127.0.0.1:{}", 200), ("https://127.0.0.1", 403), ("http://127.0.0.1:{}", 403)],
+)
+def test_own_origin_is_that_of_nginx(nginx, origin, status):
+    """A page that nginx serves may change things, one on another port of it may not (CSRF)."""
+    headers = {"Origin": origin.format(nginx[1]), "Sec-Fetch-Site": "same-origin"}
+    assert send(nginx, "POST", "/len", {"p": []}, **headers)[0] == status
+
+
 def test_whom_it_speaks_for(nginx):
     """Sessions and the audit trail have a client's address, whatever it says of itself."""
     forged = {"X_Forwarded_For": "198.51.100.1", "X_Forwarded_Host": "evil.org"}

@@ -5,6 +5,8 @@ import re
 import flask
 import FlaskSimpleAuth as fsa
 
+from web.csrf import is_cross_origin
+
 CORS_HEADERS = {
     "Access-Control-Expose-Headers": "Allow, Link, Location, Retry-After, WWW-Authenticate",
 }
@@ -34,10 +36,12 @@ def answer_preflight() -> flask.Response | None:
 
 
 def allow_origin(response: flask.Response) -> flask.Response:
-    """Let pages of `ACME_ORIGINS` read an answer, whatever it is, but send no cookies (CORS)."""
+    """Let pages of `ACME_ORIGINS` read an answer, whatever it is, but take no cookies from it."""
     response.vary.add("Origin")
     origin = flask.request.headers.get("Origin")
     if origin in flask.current_app.config["ACME_ORIGINS"]:
+        if is_cross_origin(flask.request):
+            response.headers.pop("Set-Cookie", None)
         response.headers.update(CORS_HEADERS)
         response.headers["Access-Control-Allow-Origin"] = origin
     return response

@@ -2,33 +2,43 @@
 
 import contextlib
 import json
+from typing import cast
 
 import flask
 import FlaskSimpleAuth as fsa
 from werkzeug.exceptions import HTTPException, ServiceUnavailable
 
 from web import slow_clients
+from web.requests import Request
 
 MAX_MESSAGE = 500  # characters of an error
-MAX_DRAINED = 2**23  # bytes read of a body that is too large
+MAX_DRAINED = 2**23  # bytes read of a body that nobody has looked at
 
 
-def _drain() -> None:
-    """Read on a little, for clients that send the whole of a body before they read an answer.
+def _is_unread(request: Request) -> bool:
+    """Whether a request has a body that nobody has begun to read."""
+    has_body = request.content_length or request.has_open_end()
+    return bool(has_body) and "stream" not in vars(request)
 
-    Were the connection closed at once, that client would see it break, and no 413.
+
+def _drain(request: Request) -> None:
+    """Read what is left of a body, for clients that send it whole before they read a response.
+
+    Were the connection closed at once, such a client would see it break, and no error.
     """
-    stream = flask.request.environ["wsgi.input"]
-    left = min(flask.request.content_length or MAX_DRAINED, MAX_DRAINED)
-    with contextlib.suppress(ServiceUnavailable), slow_clients.reading(flask.request):
+    stream = request.environ["wsgi.input"]
+    left = min(request.content_length or MAX_DRAINED, MAX_DRAINED)
+    with contextlib.suppress(ServiceUnavailable), slow_clients.reading(request):
         while left > 0 and (data := stream.read(min(left, 65536))):
             left -= len(data)
 
 
 def http_error(e: HTTPException) -> flask.typing.ResponseReturnValue:
     """The answer to an HTTP error, with the headers that belong to it, such as `Allow`."""
-    if e.code == 413:
-        _drain()
+    request = cast(Request, flask.globals.request_ctx.request)
+    # 503 may be about a body that is slow to arrive
+    if e.code == 413 or (e.code != 503 and _is_unread(request)):
+        _drain(request)
     response = e.get_response()
     response.data = json.dumps({"error": e.description or e.name})
     response.content_type = "application/json"
