@@ -1,5 +1,6 @@
 """The database: `db`, which stands for the store that the configuration names."""
 
+import re
 from typing import cast
 
 import FlaskSimpleAuth as fsa
@@ -8,6 +9,8 @@ import acme
 from store import base, migrations
 from store.sql import SqlStore
 from values import Password
+
+CONNECTIONS = 16  # of each process at most, unless ACME_DATABASE_CONNECTIONS says otherwise
 
 # this is a proxy object to the actual database created when calling init_app
 _reference = fsa.Reference()
@@ -23,19 +26,27 @@ def use(store: base.Store) -> base.Store | None:
     return before
 
 
-def open_store(url: str) -> base.Store:
-    """The store of a URL, as in `ACME_DATABASE`; ValueError if it is none. Connects to nothing."""
+def connections_for(workers: int) -> int:
+    """How many connections each of so many processes may have: PostgreSQL takes 100 by default."""
+    return min(CONNECTIONS, 90 // workers)
+
+
+def open_store(url: str, connections: int = CONNECTIONS) -> base.Store:
+    """The store of a URL, as in `ACME_DATABASE`; ValueError if it is none. Connects to nothing.
+
+    At most so many `connections` are open at the same time.
+    """
     scheme, colon, _ = url.partition(":")
     if url == "memory:":
         return acme.AcmeData()
     if scheme == "sqlite" and colon:
         from store.sqlite import SQLite
 
-        return SQLite(url)
+        return SQLite(url, connections)
     if scheme == "postgresql" and colon:
         from store.postgresql import PostgreSQL
 
-        return PostgreSQL(url)
+        return PostgreSQL(url, connections)
     raise ValueError(
         f"ACME_DATABASE={scheme}:… is unknown: use memory:, sqlite:///relative.db, "
         "sqlite:////absolute.db or postgresql://user:password@host/database"
@@ -48,7 +59,10 @@ def init_app(app: fsa.Flask) -> None:
     An empty database is set up. Raises ValueError for a store that is unknown, unavailable, or of
     another schema, and for a first password that is missing or weak.
     """
-    store = open_store(app.config["ACME_DATABASE"])
+    connections = app.config.get("ACME_DATABASE_CONNECTIONS") or str(CONNECTIONS)
+    if not re.fullmatch("[1-9][0-9]{0,3}", connections):
+        raise ValueError(f"ACME_DATABASE_CONNECTIONS={connections} must be a number from 1 to 9999")
+    store = open_store(app.config["ACME_DATABASE"], int(connections))
     try:
         if isinstance(store, SqlStore):
             migrations.check(store)

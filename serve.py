@@ -29,7 +29,7 @@ from granian.http import HTTP1Settings
 from granian.log import LogLevels
 from granian.server import Server
 
-from database import open_store
+import database
 from store import migrations
 from store.sql import SqlStore
 from web.application import ConfigurationError
@@ -118,7 +118,7 @@ def check_address(host: str, port: int, tls: bool) -> None:
 def upgrade(url: str) -> None:
     """Apply the migrations that the database lacks."""
     try:
-        store = open_store(url)
+        store = database.open_store(url)
         if isinstance(store, SqlStore) and (done := migrations.upgrade(store)):
             print(f"acme: the database has got its schema {', '.join(done)}")
         store.close()
@@ -168,6 +168,8 @@ def main() -> None:
     url = os.environ.setdefault("ACME_DATABASE", "sqlite:///acme.db")
     memory = url == "memory:"
     workers = integer("WORKERS", 1 if memory else len(os.sched_getaffinity(0)), 64)
+    connections = str(database.connections_for(workers))
+    os.environ.setdefault("ACME_DATABASE_CONNECTIONS", connections)
     cert, key = tls_files()
     check_address(host, port, tls=bool(cert))
     if memory and workers > 1:

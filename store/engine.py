@@ -11,6 +11,8 @@ from typing import Any
 import aiosql
 import FlaskSimpleAuth as fsa
 
+from store.pool import Pool, PoolTimeoutError
+
 log = logging.getLogger("acme")
 
 HERE = Path(__file__).parent
@@ -20,21 +22,25 @@ LOG_INTERVAL_SECONDS = 5.0  # between two lines in the log about an unavailable 
 class Engine(abc.ABC):
     """What SQLite and PostgreSQL have in common; each call takes a connection and gives it back.
 
-    Idle connections wait on a stack: there are never more than calls at the same time.
+    503 with `Retry-After` where the database is unavailable. Any other error of the driver is one
+    of ours, such as a query of a table that is missing, and becomes a 500.
     """
 
     driver: str | type  # aiosql's name of the driver, or the adapter that runs queries
     folder: str  # of `engine.sql`, and of the migrations
     driver_error: type[Exception]  # the base class of the driver's errors
-    unstorable: tuple[type[Exception], ...] = (UnicodeEncodeError,)  # a lone surrogate
 
-    def __init__(self) -> None:
+    def __init__(self, connections: int) -> None:
         texts = (HERE / "queries.sql", HERE / self.folder / "engine.sql")
         self.queries: Any = aiosql.from_str("\n".join(f.read_text() for f in texts), self.driver)
-        self._idle: list[Any] = []
+        self.pool = Pool(self.connect, self.is_usable, connections)
         self._logged = time.monotonic()  # errors at the start are reported by the caller
 
     # the differences between the engines
+
+    @abc.abstractmethod
+    def exists(self) -> bool:
+        """Whether there is a database to connect to, as far as can be told without connecting."""
 
     @abc.abstractmethod
     def connect(self) -> Any:
@@ -42,15 +48,27 @@ class Engine(abc.ABC):
 
     @abc.abstractmethod
     def is_usable(self, connection: Any) -> bool:
-        """Whether an idle connection is still open, as far as can be told without a query."""
+        """Whether an idle connection is still good, as far as can be told without a query."""
 
     @abc.abstractmethod
-    def is_unavailable(self, e: Exception) -> bool:
+    def in_transaction(self, connection: Any) -> bool:
+        """Whether a connection is in a transaction, a failed one included, or broken."""
+
+    @abc.abstractmethod
+    def is_unavailable(self, e: BaseException) -> bool:
         """Whether an error says that the database is unavailable, rather than a query wrong."""
 
     @abc.abstractmethod
     def is_missing_owner(self, e: Exception) -> bool:
         """Whether an error is the violation of a foreign key."""
+
+    @abc.abstractmethod
+    def is_unstorable(self, e: BaseException) -> bool:
+        """Whether an error says that a text has a character that cannot be stored."""
+
+    @abc.abstractmethod
+    def confirm(self, connection: Any) -> None:
+        """Raise an error that is unavailable if what has been committed may be lost."""
 
     @abc.abstractmethod
     def statements(self, script: str) -> Iterator[str]:
@@ -68,50 +86,64 @@ class Engine(abc.ABC):
     def restore_copy(self, path: Path) -> None:
         """Bring all of a copy back; ValueError if the file is none."""
 
-    # connections
+    # calls
+
+    def call(self, query: Any, /, **values: Any) -> Any:
+        """The result of a query; None, as if nothing were found, for text that cannot be stored."""
+        connection = self._take()
+        try:
+            result = query(connection, **values)
+        except BaseException as e:
+            self._after_error(connection, e)
+            if self.is_unstorable(e):
+                return None
+            raise
+        self.pool.give_back(connection)
+        return result
+
+    def rows(self, query: Any, /, **values: Any) -> list[Any]:
+        """The rows that a query selects."""
+        return self.call(lambda connection: list(query(connection, **values))) or []
+
+    def change(self, query: Any, /, **values: Any) -> Any:
+        """The result of a query that changes something, as `call`; 503 unless it is durable."""
+
+        def confirmed(connection: Any) -> Any:
+            result = query(connection, **values)
+            self.confirm(connection)
+            return result
+
+        return self.call(confirmed)
 
     @contextlib.contextmanager
     def connection(self) -> Iterator[Any]:
-        """A connection for one call; 503 if the database is unavailable, and it is closed."""
-        connection = None
+        """A connection for several queries."""
+        connection = self._take()
         try:
-            connection = self.take()
             yield connection
-        except Exception as e:
-            if not self.is_unavailable(e):
-                if connection:
-                    self._idle.append(connection)
-                raise
-            if connection:
-                connection.close()
-            if time.monotonic() > self._logged + LOG_INTERVAL_SECONDS:
-                self._logged = time.monotonic()
-                log.error("the database is unavailable: %s", str(e).partition("\n")[0])
-            headers = {"Retry-After": "1"}  # seconds
-            raise fsa.ErrorResponse("the database is unavailable: try again", 503, headers) from e
-        except fsa.ErrorResponse:
-            self._idle.append(connection)
+        except BaseException as e:
+            self._after_error(connection, e)
             raise
-        except BaseException:
-            if connection:
-                connection.close()
-            raise
-        self._idle.append(connection)
+        self.pool.give_back(connection)
 
-    def take(self) -> Any:
-        """An idle connection that is usable, else a new one."""
-        while self._idle:
-            with contextlib.suppress(IndexError):  # another thread took the last one
-                connection = self._idle.pop()
-                if self.is_usable(connection):
-                    return connection
-                connection.close()
-        return self.connect()
+    @contextlib.contextmanager
+    def transaction(self, begin: Callable[[Any], Any]) -> Iterator[Any]:
+        """A transaction, all or nothing; 503 unless what it changed is durable."""
+        with self.connection() as connection:
+            try:
+                begin(connection)
+                yield connection
+                self.queries.commit(connection)
+            except BaseException:
+                # what cannot be rolled back is closed: see _after_error
+                with contextlib.suppress(self.driver_error):
+                    self.queries.rollback(connection)
+                raise
+            self.confirm(connection)
 
     def close(self) -> None:
         """Close the idle connections; the next call opens another."""
-        while self._idle:
-            self._idle.pop().close()
+        self.pool.close_idle()
 
     def schema_version(self, connection: Any) -> int:
         """How many of the migrations the database of a connection has seen; 0 if it is empty."""
@@ -119,14 +151,34 @@ class Engine(abc.ABC):
             return 0
         return self.queries.get_schema_version(connection) or 0
 
-    @contextlib.contextmanager
-    def transaction(self, begin: Callable[[Any], Any]) -> Iterator[Any]:
-        """A transaction, all or nothing."""
-        with self.connection() as connection:
-            begin(connection)
-            try:
-                yield connection
-            except BaseException:
-                self.queries.rollback(connection)
-                raise
-            self.queries.commit(connection)
+    def _take(self) -> Any:
+        try:
+            return self.pool.take()
+        except PoolTimeoutError as e:
+            why = f"all {self.pool.size} connections are in use: raise ACME_DATABASE_CONNECTIONS"
+            raise self._unavailable(why) from e
+        except Exception as e:
+            if self.is_unavailable(e):
+                raise self._unavailable(e) from e
+            raise
+
+    def _after_error(self, connection: Any, e: BaseException) -> None:
+        """Give a connection back, or close it if it may be broken; 503 for an unavailable database.
+
+        A connection that had a wrong query may be used again, but not in its failed transaction.
+        """
+        if self.is_unavailable(e):
+            self.pool.discard(connection)
+            raise self._unavailable(e) from e
+        if self.in_transaction(connection):
+            self.pool.discard(connection)
+        else:
+            self.pool.give_back(connection)
+
+    def _unavailable(self, why: object) -> fsa.ErrorResponse:
+        """The 503; why goes to the log."""
+        if time.monotonic() > self._logged + LOG_INTERVAL_SECONDS:
+            self._logged = time.monotonic()
+            log.error("the database is unavailable: %s", str(why).partition("\n")[0])
+        headers = {"Retry-After": "1"}  # seconds
+        return fsa.ErrorResponse("the database is unavailable: try again", 503, headers)

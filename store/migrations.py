@@ -16,6 +16,8 @@ def scripts(store: Engine) -> list[Path]:
 
 def version(store: Engine) -> int:
     """How many of the migrations the database has seen; 0 if it is empty."""
+    if not store.exists():
+        return 0
     with store.connection() as connection:
         return store.schema_version(connection)
 

@@ -16,23 +16,15 @@ from values import Email, Login, Name, Price
 class SqlStore(Engine, base.Store):
     """The calls of a store, each a query or a transaction."""
 
-    def _call(self, query: Any, **values: Any) -> Any:
-        """What a query gives; None, as if nothing were found, for text that no store can hold."""
-        try:
-            with self.connection() as connection:
-                return query(connection, **values)
-        except self.unstorable:
-            return None
-
     def has_users(self) -> bool:
-        return bool(self._call(self.queries.has_users))
+        return bool(self.call(self.queries.has_users))
 
     def user_exists(self, login: str) -> bool:
         return self.get_credentials(login) is not None
 
     def add_user(self, login: str, password: str, email: str, admin: bool) -> None:
         login, email = Login(login), Email(email)
-        added = self._call(
+        added = self.change(
             self.queries.add_user, login=login, password=password, email=email, admin=admin
         )
         if not added:
@@ -43,22 +35,21 @@ class SqlStore(Engine, base.Store):
         return credentials.password if credentials else None
 
     def user_is_admin(self, login: str) -> bool:
-        user = self._call(self.queries.get_credentials, login=login)
+        user = self.call(self.queries.get_credentials, login=login)
         return bool(user and user[1] and user[3])
 
     def get_credentials(self, login: str) -> base.Credentials | None:
-        user = self._call(self.queries.get_credentials, login=login)
+        user = self.call(self.queries.get_credentials, login=login)
         return base.Credentials(user[0], bool(user[1]), bool(user[2])) if user else None
 
     def get_user(self, login: str) -> base.Profile:
-        return _profile(login, self._call(self.queries.get_profile, login=login))
+        return _profile(login, self.call(self.queries.get_profile, login=login))
 
     def get_users(
         self, limit: int = values.MAX_PAGE, after: str | None = None
     ) -> list[base.Profile]:
-        with self.connection() as connection:
-            rows = self.queries.get_profiles(connection, after=after or "", limit=limit)
-            return [_profile("", row) for row in rows]
+        rows = self.rows(self.queries.get_profiles, after=after or "", limit=limit)
+        return [_profile("", row) for row in rows]
 
     def change_user(
         self,
@@ -94,8 +85,8 @@ class SqlStore(Engine, base.Store):
     def _lock_admins(self, connection: Any, login: str) -> None:
         """Hold the administrators and a user until the end of the transaction.
 
-        Raises 404 for nobody, and 409 if the user is the last active administrator. The locks are
-        taken in one order, so that nobody waits for one that waits for him.
+        Raises 404 for nobody, and 409 if the user is the last active administrator. A consistent
+        lock order prevents deadlock.
         """
         admins = [name for (name,) in self.queries.lock_admins(connection)]
         if not self.queries.lock_user(connection, login=login):
@@ -113,11 +104,11 @@ class SqlStore(Engine, base.Store):
             self.queries.delete_sessions(connection, login=login, but="")
 
     def renew_user_pass(self, login: str, old: str, new: str) -> bool:
-        return bool(self._call(self.queries.renew_user_pass, login=login, old=old, new=new))
+        return bool(self.change(self.queries.renew_user_pass, login=login, old=old, new=new))
 
     def add_session(self, session: base.Session, checked: base.Credentials) -> int | None:
         now = session.created
-        self._call(self.queries.delete_expired_sessions, now=now)
+        self.change(self.queries.delete_expired_sessions, now=now)
         values = dataclasses.asdict(session) | {"password": checked.password, "otp": checked.otp}
         oldest = {"but": session.id, "now": now, "keep": base.MAX_SESSIONS - 1}
         with self.transaction(self.queries.begin_change) as connection:
@@ -127,7 +118,7 @@ class SqlStore(Engine, base.Store):
             return int(query(connection, login=session.login, **oldest))
 
     def get_session_user(self, session: str, now: float) -> str | None:
-        login = self._call(self.queries.get_session_user, session=session, now=now)
+        login = self.call(self.queries.get_session_user, session=session, now=now)
         return login if login is None else str(login)
 
     def get_sessions(
@@ -139,24 +130,22 @@ class SqlStore(Engine, base.Store):
     ) -> list[base.Session]:
         created, id_ = after or (0.0, "")
         keys = {"login": login, "now": now, "created": created, "id": id_, "limit": limit}
-        with self.connection() as connection:
-            rows = self.queries.get_sessions(connection, **keys)
-            return [base.Session(*row) for row in rows]
+        return [base.Session(*row) for row in self.rows(self.queries.get_sessions, **keys)]
 
     def rotate_session(
         self, session: str, old: str, new: str, now: float, grace: float
     ) -> tuple[str, float] | None:
         values = {"session": session, "old": old, "new": new, "now": now, "grace": grace}
-        if rotated := self._call(self.queries.rotate_session, **values):
+        if rotated := self.change(self.queries.rotate_session, **values):
             login, expires = rotated
             return login, expires
-        login = self._call(self.queries.end_session, session=session, now=now)
+        login = self.change(self.queries.end_session, session=session, now=now)
         if login:
             raise base.ReusedError(login)
         return None
 
     def delete_session(self, login: str, session: str) -> bool:
-        return bool(self._call(self.queries.delete_session, login=login, session=session))
+        return bool(self.change(self.queries.delete_session, login=login, session=session))
 
     def delete_sessions(self, login: str, but: str = "") -> None:
         # a user before the user's sessions: a consistent lock order prevents deadlock
@@ -165,12 +154,12 @@ class SqlStore(Engine, base.Store):
             self.queries.delete_sessions(connection, login=login, but=but)
 
     def set_otp(self, login: str, secret: str, checked: str | None = None) -> None:
-        if not self._call(self.queries.set_otp, login=login, secret=secret, checked=checked):
+        if not self.change(self.queries.set_otp, login=login, secret=secret, checked=checked):
             is_on = self.get_user(login).otp
             raise base.otp_is_on(login) if is_on else base.password_changed(login)
 
     def get_otp(self, login: str) -> str | None:
-        secret = self._call(self.queries.get_otp, login=login)
+        secret = self.call(self.queries.get_otp, login=login)
         return secret if secret is None else str(secret)
 
     def use_otp(
@@ -184,13 +173,13 @@ class SqlStore(Engine, base.Store):
         return used
 
     def reset_otp(self, login: str) -> None:
-        if not self._call(self.queries.reset_otp, login=login):
+        if not self.change(self.queries.reset_otp, login=login):
             raise base.no_user(login)
 
     def add_stuff(self, stuff: str, login: str, price: float) -> None:
         stuff, price = Name(stuff), Price(price)
         try:
-            added = self._call(self.queries.add_stuff, name=stuff, owner=login, price=price)
+            added = self.change(self.queries.add_stuff, name=stuff, owner=login, price=price)
         except Exception as e:
             if self.is_missing_owner(e):
                 raise base.no_user(login) from None
@@ -199,7 +188,7 @@ class SqlStore(Engine, base.Store):
             raise base.stuff_taken(stuff)
 
     def get_stuff(self, stuff: str, login: str | None = None) -> tuple[str, float]:
-        found = self._call(self.queries.get_stuff, name=stuff)
+        found = self.call(self.queries.get_stuff, name=stuff)
         if not found:
             raise base.no_stuff(stuff)
         owner, price = found
@@ -210,22 +199,19 @@ class SqlStore(Engine, base.Store):
     def get_user_stuff(
         self, login: str, limit: int = values.MAX_PAGE, after: str | None = None
     ) -> list[tuple[str, float]]:
-        with self.connection() as connection:
-            rows = self.queries.get_user_stuff(
-                connection, owner=login, after=after or "", limit=limit
-            )
-            found = [(name, float(price)) for name, price in rows]
+        rows = self.rows(self.queries.get_user_stuff, owner=login, after=after or "", limit=limit)
+        found = [(name, float(price)) for name, price in rows]
         if not found and not self.user_exists(login):
             raise base.no_user(login)
         return found
 
     def change_stuff(self, stuff: str, price: float, login: str | None = None) -> None:
         price = Price(price)
-        if not self._call(self.queries.change_stuff, name=stuff, price=price, owner=login):
+        if not self.change(self.queries.change_stuff, name=stuff, price=price, owner=login):
             self._explain(stuff)
 
     def delete_stuff(self, stuff: str, login: str | None = None) -> None:
-        if not self._call(self.queries.delete_stuff, name=stuff, owner=login):
+        if not self.change(self.queries.delete_stuff, name=stuff, owner=login):
             self._explain(stuff)
 
     def _explain(self, stuff: str) -> None:

@@ -33,8 +33,8 @@ def assert_503(res):
 
 @pytest.fixture
 def sqlite(new_database, monkeypatch):
-    """A target in process on SQLite, with little patience, and the path of its file."""
-    monkeypatch.setattr(store.sqlite, "BUSY", 0.1)
+    """A target in process on SQLite, with a short busy timeout, and the path of its file."""
+    monkeypatch.setattr(store.sqlite, "BUSY_TIMEOUT_SECONDS", 0.1)
     url = new_database("sqlite")
     with configured(url):
         target = Target(None)
@@ -58,15 +58,15 @@ def test_locked(sqlite):
 def test_cannot_write(sqlite, pragma, monkeypatch):
     """A file that is read-only, and a disk that is full."""
     target, _ = sqlite
-    connect = store.sqlite.SQLite.connect
+    connect = database.db.connect
 
-    def limited(self):
-        connection = connect(self)
+    def limited():
+        connection = connect()
         connection.execute(f"PRAGMA {pragma}")
         return connection
 
     with monkeypatch.context() as patch:
-        patch.setattr(store.sqlite.SQLite, "connect", limited)
+        patch.setattr(database.db.pool, "_connect", limited)
         database.db.close()
         res = [post(target, f"{n:0100}") for n in range(300)][-1]
         assert_503(res)
@@ -82,6 +82,51 @@ def test_damaged(sqlite):
     for file in path.parent.iterdir():
         file.write_bytes(b"rubbish" * 1000)
     assert_503(target.send("GET", "/stuff", who="acme"))
+
+
+def test_deleted_file_is_503_until_it_is_back(sqlite, monkeypatch):
+    """Nothing is acknowledged that only a deleted file holds, and no empty file takes its place."""
+    target, path = sqlite
+    monkeypatch.setattr(store.sqlite, "CHECK_SECONDS", 0)
+    assert post(target, "before").status == 201
+    path.rename(path.with_suffix(".moved"))
+    assert_503(post(target, "meanwhile"))
+    assert_503(target.send("GET", "/stuff", who="acme"))
+    assert not path.exists()
+    path.with_suffix(".moved").rename(path)
+    assert post(target, "after").status == 201
+    assert {"before", "after"} <= stuff_of(target)
+
+
+def test_file_deleted_during_a_write_is_503(sqlite, monkeypatch):
+    """A connection that is in use when the file is deleted would go on writing to it."""
+    target, path = sqlite
+    add_stuff = database.db.queries.add_stuff
+
+    def deleting(connection, **values):
+        path.rename(path.with_suffix(".moved"))
+        return add_stuff(connection, **values)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(database.db.queries, "add_stuff", deleting)
+        assert_503(post(target, "meanwhile"))
+    path.with_suffix(".moved").rename(path)
+    assert post(target, "after").status == 201
+
+
+def test_replaced_file_is_opened(sqlite, monkeypatch):
+    """A backup that takes the place of the file is what the next request reads."""
+    target, path = sqlite
+    monkeypatch.setattr(store.sqlite, "CHECK_SECONDS", 0)
+    assert post(target, "old").status == 201
+    copy = path.with_suffix(".copy")
+    database.db.backup(copy)
+    assert post(target, "new").status == 201
+    database.db.close()
+    copy.rename(path)
+    for suffix in "-wal", "-shm":
+        path.with_name(path.name + suffix).unlink(missing_ok=True)
+    assert stuff_of(target) == {"old"}
 
 
 @pytest.mark.parametrize(

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import psycopg
+from psycopg import pq
 from psycopg.conninfo import conninfo_to_dict
 
 from store.postgresql.prepared import Connection, PreparedAdapter
@@ -23,6 +24,25 @@ DEFAULTS = {
     "tcp_user_timeout": "10000",  # ms
     "options": "-c statement_timeout=5000",  # ms
 }
+# beginnings of SQLSTATE that say that the database is unavailable
+# (https://www.postgresql.org/docs/current/errcodes-appendix.html)
+UNAVAILABLE = (
+    "08",  # connection
+    "25006",  # read only: a primary that became a standby
+    "25P03",  # idle in transaction for too long
+    "25P04",  # transaction for too long
+    "40001",  # serialization failure
+    "40P01",  # deadlock
+    "53",  # disk full, out of memory, too many connections
+    "55P03",  # lock timeout
+    "57014",  # statement timeout
+    "57P",  # shutdown, crash, starting up
+    "58",  # I/O error
+    "XX001",  # data corrupted
+    "XX002",  # index corrupted
+)
+# of a text that cannot be stored: found by psycopg (NUL), not in PostgreSQL's encoding
+UNSTORABLE = (None, "22021", "22P05")
 
 
 class PostgreSQL(SqlStore):
@@ -31,9 +51,8 @@ class PostgreSQL(SqlStore):
     driver = PreparedAdapter
     folder = "postgresql"
     driver_error = psycopg.Error
-    unstorable = (UnicodeEncodeError, psycopg.DataError)  # surrogates, NUL
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, connections: int) -> None:
         """Of a libpq URL; ValueError if it is malformed, without what it says."""
         self._url = url
         try:
@@ -43,23 +62,40 @@ class PostgreSQL(SqlStore):
                 "ACME_DATABASE must be like postgresql://user:password@host:5432/database, "
                 "with special characters percent-encoded"
             ) from None
-        super().__init__()
+        super().__init__(connections)
+
+    def exists(self) -> bool:
+        return True  # or connecting fails
 
     def connect(self) -> Connection:
         return Connection.connect(**self.parameters, autocommit=True)
 
     def is_usable(self, connection: Connection) -> bool:
-        # a server that goes away says so: nothing else is there to be read
+        # a server that shuts down sends a message: there is nothing else to be read
         poll = select.poll()
         poll.register(connection.fileno(), select.POLLIN)
         return not poll.poll(0)
 
-    def is_unavailable(self, e: Exception) -> bool:
-        # a primary that became a standby says ReadOnlySqlTransaction
-        return isinstance(e, psycopg.OperationalError | psycopg.errors.ReadOnlySqlTransaction)
+    def in_transaction(self, connection: Connection) -> bool:
+        return connection.info.transaction_status != pq.TransactionStatus.IDLE
+
+    def is_unavailable(self, e: BaseException) -> bool:
+        if not isinstance(e, psycopg.Error):
+            return False
+        if e.sqlstate is None:  # libpq's own: no connection comes about, or it broke
+            return isinstance(e, psycopg.OperationalError)
+        return e.sqlstate.startswith(UNAVAILABLE)
 
     def is_missing_owner(self, e: Exception) -> bool:
         return isinstance(e, psycopg.errors.ForeignKeyViolation)
+
+    def is_unstorable(self, e: BaseException) -> bool:
+        if isinstance(e, psycopg.DataError):
+            return e.sqlstate in UNSTORABLE
+        return isinstance(e, UnicodeEncodeError)  # a lone surrogate
+
+    def confirm(self, connection: Connection) -> None:
+        pass  # COMMIT says so
 
     def statements(self, script: str) -> Iterator[str]:
         yield script
@@ -78,12 +114,13 @@ class PostgreSQL(SqlStore):
 
     def _run(self, program: str, *arguments: str) -> None:
         """Run a program of PostgreSQL's, which gets the URL where `ps` does not show it."""
-        options = psycopg.pq.Conninfo.parse(self._url.encode())
+        environ = {k: v for k, v in os.environ.items() if not k.startswith("ACME_")}
+        options = pq.Conninfo.parse(self._url.encode())
         given = {o.envvar.decode(): o.val.decode() for o in options if o.envvar and o.val}
         try:
             subprocess.run(
                 [program, *arguments],
-                env=os.environ | given,
+                env=environ | given,
                 stdin=subprocess.DEVNULL,
                 capture_output=True,
                 text=True,

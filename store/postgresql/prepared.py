@@ -1,4 +1,4 @@
-"""How queries get to PostgreSQL: prepared, and asked in one call of libpq's."""
+"""How queries get to PostgreSQL: as prepared statements, each executed by one call of libpq."""
 
 from collections.abc import Generator
 from typing import Any
@@ -11,14 +11,14 @@ from psycopg import pq
 from psycopg.adapt import PyFormat, Transformer
 from psycopg.errors import error_from_result
 
-WELL = (pq.ExecStatus.TUPLES_OK, pq.ExecStatus.COMMAND_OK)
-# what PostgreSQL says of a query that was prepared for what is no more
-STALE = (
+SUCCESS = (pq.ExecStatus.TUPLES_OK, pq.ExecStatus.COMMAND_OK)
+# errors of a prepared statement that is out of date: it must be prepared again
+STALE_STATEMENT = (
     psycopg.errors.FeatureNotSupported,
     psycopg.errors.InvalidSqlStatementName,
     psycopg.errors.DuplicatePreparedStatement,
 )
-AT_ONCE = (SQLOperationType.SCRIPT, SQLOperationType.INSERT_UPDATE_DELETE_MANY)
+NOT_PREPARED = (SQLOperationType.SCRIPT, SQLOperationType.INSERT_UPDATE_DELETE_MANY)
 
 
 class Connection(psycopg.Connection[Any]):
@@ -30,25 +30,25 @@ class Connection(psycopg.Connection[Any]):
 
 
 class PreparedAdapter(PyFormatAdapter):
-    """What runs aiosql's queries, but for scripts and those of many rows, which psycopg does.
+    """Runs the queries of aiosql; psycopg runs scripts and statements for many rows.
 
-    A cursor of psycopg's lets go of the interpreter several times a query, and under load waits
-    each time until it gets it back; libpq's own call lets go of it once.
+    A cursor of psycopg releases the GIL several times a query, and under load waits each time to
+    acquire it again; a blocking call of libpq releases it once.
     """
 
     def __init__(self) -> None:
         super().__init__()
-        self._names: dict[str, list[str]] = {}  # of the parameters, by query
+        self._names: dict[str, list[str]] = {}  # of parameters, by query
 
     def process_sql(self, query_name: str, op_type: SQLOperationType, sql: str) -> str:
         """The text with `$1` for `:name`."""
-        if op_type in AT_ONCE:
+        if op_type in NOT_PREPARED:
             return str(super().process_sql(query_name, op_type, sql))
         names: list[str] = []
 
         def number(match: Any) -> str:
             name = match["var_name"]
-            if name is None:  # a text or a name in quotes
+            if name is None:  # a quoted text or identifier
                 return str(match[0])
             if name not in names:
                 names.append(name)
@@ -58,7 +58,9 @@ class PreparedAdapter(PyFormatAdapter):
         self._names[query_name] = names
         return text
 
-    def _ask(self, connection: Connection, query: str, sql: str, values: Any) -> pq.abc.PGresult:
+    def _execute(
+        self, connection: Connection, query: str, sql: str, values: Any
+    ) -> pq.abc.PGresult:
         transformer = Transformer(connection)
         names = self._names[query]
         parameters: Any = transformer.dump_sequence(
@@ -67,22 +69,22 @@ class PreparedAdapter(PyFormatAdapter):
         try:
             try:
                 return _run(connection, query, sql, parameters)
-            except STALE as e:  # a migration has changed a type, or a pooler has forgotten
+            except STALE_STATEMENT as e:  # a migration changed a type, or a pooler lost it
                 if connection.info.transaction_status != pq.TransactionStatus.IDLE:
                     raise psycopg.OperationalError(str(e)) from e  # as if the connection were lost
-                connection.pgconn.exec_(b"DEALLOCATE ALL")
-                connection.prepared.clear()
-                return _run(connection, query, sql, parameters)
+            connection.pgconn.exec_(b"DEALLOCATE ALL")
+            connection.prepared.clear()
+            return _run(connection, query, sql, parameters)
         except MemoryError:  # libpq gives nothing at all, as on a connection that is broken
-            raise psycopg.OperationalError(_complaint(connection)) from None
+            raise psycopg.OperationalError(_error_message(connection)) from None
 
     def _rows(self, connection: Connection, query: str, sql: str, values: Any) -> list[Any]:
-        result = self._ask(connection, query, sql, values)
+        result = self._execute(connection, query, sql, values)
         transformer = Transformer(connection)
         transformer.set_pgresult(result)
         return transformer.load_rows(0, result.ntuples, tuple)
 
-    # what aiosql calls
+    # called by aiosql
 
     def select(
         self, conn: Any, query_name: str, sql: str, parameters: Any, record_class: Any = None
@@ -103,11 +105,11 @@ class PreparedAdapter(PyFormatAdapter):
 
     def insert_update_delete(self, conn: Any, query_name: str, sql: str, parameters: Any) -> int:
         """How many rows were changed."""
-        return self._ask(conn, query_name, sql, parameters).command_tuples or 0
+        return self._execute(conn, query_name, sql, parameters).command_tuples or 0
 
 
 def _run(connection: Connection, query: str, sql: str, parameters: Any) -> pq.abc.PGresult:
-    """The result of a query, which is prepared if it is not."""
+    """Execute a query, prepared if it is not yet."""
     if query not in connection.prepared:
         _check(connection, connection.pgconn.prepare(query.encode(), sql.encode()))
         connection.prepared.add(query)
@@ -115,13 +117,13 @@ def _run(connection: Connection, query: str, sql: str, parameters: Any) -> pq.ab
 
 
 def _check(connection: Connection, result: pq.abc.PGresult) -> pq.abc.PGresult:
-    """A result that is well; else what psycopg would raise."""
-    if result.status in WELL:
+    """A result that is a success; else the error that psycopg would raise."""
+    if result.status in SUCCESS:
         return result
     if connection.pgconn.status == pq.ConnStatus.BAD:
-        raise psycopg.OperationalError(_complaint(connection))
+        raise psycopg.OperationalError(_error_message(connection))
     raise error_from_result(result)
 
 
-def _complaint(connection: Connection) -> str:
+def _error_message(connection: Connection) -> str:
     return connection.pgconn.get_error_message()

@@ -12,7 +12,33 @@ import FlaskSimpleAuth as fsa
 
 from store.sql import SqlStore
 
-BUSY = 5.0  # seconds that a call waits for another's change
+BUSY_TIMEOUT_SECONDS = 5.0  # that a call waits for another's change
+CHECK_SECONDS = 1.0  # between two looks at which file has the path of the database
+# result codes that say that the database is unavailable (https://www.sqlite.org/rescode.html)
+UNAVAILABLE = {
+    sqlite3.SQLITE_BUSY,
+    sqlite3.SQLITE_CANTOPEN,
+    sqlite3.SQLITE_CORRUPT,
+    sqlite3.SQLITE_FULL,
+    sqlite3.SQLITE_IOERR,
+    sqlite3.SQLITE_LOCKED,
+    sqlite3.SQLITE_NOTADB,
+    sqlite3.SQLITE_PERM,
+    sqlite3.SQLITE_PROTOCOL,
+    sqlite3.SQLITE_READONLY,
+}
+
+File = tuple[int, int]  # a file's device and number
+
+
+class MovedError(Exception):
+    """The file of the database was deleted or replaced."""
+
+
+class Connection(sqlite3.Connection):
+    """A connection that knows which file it was opened on."""
+
+    file: File | None = None
 
 
 class SQLite(SqlStore):
@@ -22,39 +48,71 @@ class SQLite(SqlStore):
     folder = "sqlite"
     driver_error = sqlite3.Error
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, connections: int) -> None:
         """Of `sqlite:///relative.db` or `sqlite:////absolute.db`; ValueError for anything else."""
         if not url.startswith("sqlite:///") or not (name := urllib.parse.unquote(url[10:])):
             raise ValueError("ACME_DATABASE: use sqlite:///relative.db or sqlite:////absolute.db")
         if name == ":memory:":
             raise ValueError("ACME_DATABASE: for data in memory, use memory:")
-        self.path = Path(name)
-        super().__init__()
+        self.path = Path(name).absolute()
+        self._file: File | None = None  # which has the path, as far as is known
+        self._checked = -CHECK_SECONDS  # when that was looked up
+        super().__init__(connections)
 
-    def connect(self) -> sqlite3.Connection:
-        if not self.path.exists():
-            # nobody else reads it; SQLite gives what it puts beside it the same mode
-            with contextlib.suppress(FileExistsError):
-                os.close(os.open(self.path, os.O_CREAT | os.O_EXCL, 0o600))
+    def exists(self) -> bool:
+        return self.path.exists()
+
+    def connect(self) -> Connection:
+        file = self._find_file()
+        # a file that was deleted is not made anew
         connection = sqlite3.connect(
-            self.path, timeout=BUSY, isolation_level=None, check_same_thread=False
+            f"{self.path.as_uri()}?mode=rw",
+            uri=True,
+            timeout=BUSY_TIMEOUT_SECONDS,
+            isolation_level=None,
+            check_same_thread=False,
+            factory=Connection,
         )
         try:
+            connection.file = file
+            self.confirm(connection)
             self.queries.open_connection(connection)
         except BaseException:
             connection.close()
             raise
         return connection
 
-    def is_usable(self, _connection: sqlite3.Connection) -> bool:
-        return True
+    def _find_file(self) -> File | None:
+        """Which file has the path of the database, None if there is none."""
+        self._checked = time.monotonic()
+        try:
+            found = os.stat(self.path)
+        except OSError:
+            self._file = None
+        else:
+            self._file = found.st_dev, found.st_ino
+        return self._file
 
-    def is_unavailable(self, e: Exception) -> bool:
-        # the class itself: a file that is damaged or no database
-        return isinstance(e, sqlite3.OperationalError | OSError) or type(e) is sqlite3.DatabaseError
+    def is_usable(self, connection: Connection) -> bool:
+        recent = time.monotonic() < self._checked + CHECK_SECONDS
+        return connection.file == (self._file if recent else self._find_file())
+
+    def in_transaction(self, connection: Connection) -> bool:
+        return connection.in_transaction
+
+    def is_unavailable(self, e: BaseException) -> bool:
+        code = getattr(e, "sqlite_errorcode", 0) & 0xFF  # without what extends it
+        return code in UNAVAILABLE or isinstance(e, MovedError)
 
     def is_missing_owner(self, e: Exception) -> bool:
         return getattr(e, "sqlite_errorname", None) == "SQLITE_CONSTRAINT_FOREIGNKEY"
+
+    def is_unstorable(self, e: BaseException) -> bool:
+        return isinstance(e, UnicodeEncodeError)  # a lone surrogate
+
+    def confirm(self, connection: Connection) -> None:
+        if connection.file != self._find_file():
+            raise MovedError(f"{self.path} was deleted or replaced")
 
     def statements(self, script: str) -> Iterator[str]:
         statement = ""
@@ -65,8 +123,13 @@ class SQLite(SqlStore):
                 statement = ""
 
     def prepare(self) -> None:
-        # switching to WAL does not wait for another process that is at it: try again
-        end = time.monotonic() + BUSY
+        try:
+            # no other user may read it; SQLite gives the files beside it the same mode
+            os.close(os.open(self.path, os.O_CREAT, 0o600))
+        except OSError as e:
+            raise ValueError(f"ACME_DATABASE: {self.path}: {e.strerror}") from None
+        # switching to WAL mode does not wait for another process that does so: try again
+        end = time.monotonic() + BUSY_TIMEOUT_SECONDS
         while True:
             try:
                 with self.connection() as connection:
@@ -85,6 +148,7 @@ class SQLite(SqlStore):
             self.queries.unset_journal_mode(copy)  # so that one file is all of it
 
     def restore_copy(self, path: Path) -> None:
+        self.prepare()
         uri = f"{path.absolute().as_uri()}?mode=ro"
         try:
             with contextlib.closing(sqlite3.connect(uri, uri=True)) as copy:

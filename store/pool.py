@@ -1,0 +1,159 @@
+"""A connection pool: a bounded number of connections, which calls take and give back."""
+
+import collections
+import os
+import queue
+import threading
+import time
+import weakref
+from collections.abc import Callable
+from typing import Any
+
+IDLE_SECONDS = 60.0  # then an idle connection is closed
+REAP_SECONDS = 5.0  # between two looks for these
+WAIT_SECONDS = 2.0  # that a call waits for a connection while all are in use
+
+
+class PoolTimeoutError(Exception):
+    """All connections stayed in use for `WAIT_SECONDS`."""
+
+
+class Pool:
+    """Connections that any thread may take; the one given back last is taken first.
+
+    While all are in use calls wait in a queue, in their order. A process that is forked starts
+    with an empty pool: it shares no connection with its parent.
+    """
+
+    def __init__(
+        self, connect: Callable[[], Any], is_usable: Callable[[Any], bool], size: int
+    ) -> None:
+        self._connect = connect
+        self._is_usable = is_usable
+        self.size = size
+        self._empty()
+        with _pools_lock:
+            _pools.add(self)
+
+    def _empty(self) -> None:
+        self._lock = threading.Lock()
+        self._open = 0  # how many connections there are, idle or in use
+        self._idle: collections.deque[tuple[Any, float]] = collections.deque()  # since when
+        # each call that waits gets one connection, or None, which allows it to open one
+        self._waiting: collections.deque[queue.SimpleQueue[Any]] = collections.deque()
+
+    def take(self) -> Any:
+        """An idle connection that is usable, else a new one; PoolTimeoutError if none gets free."""
+        connection = self._idle_one() if not self._waiting else None
+        if connection is None:
+            connection = self._wait()
+        try:
+            if connection is not None:
+                if self._is_usable(connection):
+                    return connection
+                connection.close()
+            _start_reaper()
+            return self._connect()
+        except BaseException:
+            self._closed()
+            raise
+
+    def _idle_one(self) -> Any:
+        try:
+            return self._idle.pop()[0]
+        except IndexError:
+            return None
+
+    def _wait(self) -> Any:
+        """A connection when there is one, None when one may be opened."""
+        mine: queue.SimpleQueue[Any] = queue.SimpleQueue()
+        with self._lock:
+            self._waiting.append(mine)
+            self._serve()
+        try:
+            return mine.get(timeout=WAIT_SECONDS)
+        except queue.Empty:
+            with self._lock:
+                if mine in self._waiting:
+                    self._waiting.remove(mine)
+                    raise PoolTimeoutError from None
+            return mine.get()  # it came at the last moment
+
+    def _serve(self) -> None:
+        """Let those who wait have what there is; called with the lock."""
+        while self._waiting:
+            connection = self._idle_one()
+            if connection is None:
+                if self._open >= self.size:
+                    return
+                self._open += 1
+            self._waiting.popleft().put(connection)
+
+    def give_back(self, connection: Any) -> None:
+        """Let another call have a connection."""
+        self._idle.append((connection, time.monotonic()))
+        if self._waiting:
+            with self._lock:
+                self._serve()
+
+    def discard(self, connection: Any) -> None:
+        """Close a connection in place of giving it back."""
+        connection.close()
+        self._closed()
+
+    def _closed(self) -> None:
+        with self._lock:
+            self._open -= 1
+            self._serve()
+
+    def close_idle(self, seconds: float = 0.0) -> None:
+        """Close the connections that have been idle for so many seconds."""
+        limit = time.monotonic() - seconds
+        while self._idle:
+            try:
+                connection, since = self._idle.popleft()
+            except IndexError:  # another thread took the last one
+                return
+            if since > limit:
+                self._idle.appendleft((connection, since))
+                return
+            self.discard(connection)
+
+    def forked(self) -> None:
+        """Forget the connections of the parent process, which uses them: do not close them."""
+        self._parents = self._idle
+        self._empty()
+
+
+_pools: weakref.WeakSet[Pool] = weakref.WeakSet()
+_reaper: threading.Thread | None = None
+_pools_lock = threading.Lock()  # of these two
+
+
+def _start_reaper() -> None:
+    """Make sure of the thread that closes idle connections, one in a process."""
+    global _reaper
+    with _pools_lock:
+        if not _reaper:
+            _reaper = threading.Thread(target=_reap, name="pool", daemon=True)
+            _reaper.start()
+
+
+def _reap() -> None:
+    while True:
+        time.sleep(REAP_SECONDS)
+        with _pools_lock:
+            pools = list(_pools)
+        for pool in pools:
+            pool.close_idle(IDLE_SECONDS)
+
+
+def _after_fork() -> None:
+    """In a child process there are neither the other threads nor what they locked."""
+    global _reaper, _pools_lock
+    _reaper, _pools_lock = None, threading.Lock()
+    for pool in list(_pools):
+        pool.forked()
+
+
+os.register_at_fork(after_in_child=_after_fork)
