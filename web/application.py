@@ -3,10 +3,13 @@
 import functools
 import sys
 from collections.abc import Callable
-from typing import IO, Any
+from typing import IO, Any, NoReturn
 
 import click
+import flask
 import FlaskSimpleAuth as fsa
+from werkzeug.exceptions import NotFound
+from werkzeug.routing import RequestRedirect
 
 from security.sessions import begin_session
 from web.requests import Request
@@ -41,6 +44,12 @@ class Flask(fsa.Flask):
     def ensure_sync(self, func: Callable[..., Any]) -> Callable[..., Any]:
         """A function that may be called as any other, remembered (5 % of a request)."""
         return self._ensure_sync(func)
+
+    def raise_routing_exception(self, request: flask.Request) -> NoReturn:
+        """404 where Werkzeug would redirect: to an address that the client's `Host` decides."""
+        if isinstance(request.routing_exception, RequestRedirect):
+            raise NotFound
+        super().raise_routing_exception(request)
 
     def create_token(self, user: str | None = None) -> str:
         """A token for a user, by default the caller, with a session that lasts as long (401)."""
