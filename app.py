@@ -37,6 +37,7 @@ from openapi.returns import (
     next_page,
 )
 from security import audit, rate_limit
+from security.declarations import accepts_password_alone
 from security.passwords import hash_password
 from tokens import FirstStep, Token
 from values import MAX_PAGE, Email, Limit, Login, Name, NewPassword, Numbers, Price, Someone
@@ -61,7 +62,6 @@ try:
     audit.init_app(app)
     rate_limit.init_app(app)
     auth.init_app(app)
-    # records the routes that are declared from here on
     openapi.init_app(app)
     tokens.init_app(app)
     users.init_app(app)
@@ -101,6 +101,7 @@ def get_hello_me(user: fsa.CurrentUser) -> Ok[HelloMe]:
 
 
 @app.get("/token", authz="AUTH", authn=["basic", "param"])
+@accepts_password_alone
 def get_token(user: fsa.CurrentUser) -> Ok[Token] | Accepted[FirstStep]:
     """Get a token for a login and password."""
     return tokens.sign_in(user)
@@ -108,6 +109,7 @@ def get_token(user: fsa.CurrentUser) -> Ok[Token] | Accepted[FirstStep]:
 
 # web applications like to POST with authentication parameters to get a token
 @app.post("/token", authz="AUTH", authn="param")
+@accepts_password_alone
 def post_token(user: fsa.CurrentUser) -> Created[Token] | Accepted[FirstStep]:
     """Get a token for a login and password as parameters, and a refresh cookie."""
     return tokens.sign_in_for_long(user)

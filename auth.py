@@ -19,15 +19,14 @@ import FlaskSimpleAuth as fsa
 # the database is needed!
 from database import db
 from security.audit import audit
+from security.caller import caller
+from security.declarations import declaration_of, password_is_enough
 from security.passwords import check_password, renewed_hash, wrong_password
 from security.sessions import OTP_REALM, sha256, token_claims, wrong_token
 from store.base import no_user
 from values import Login
 
 log = logging.getLogger("acme")
-
-TOKEN_ROUTES = {"get_token", "post_token"}  # where a password does for the first step
-OTP_ROUTE = "tokens.post_token_otp"  # where only that step's token does
 
 Hook = Callable[[fsa.Flask, flask.Request], str | None]
 
@@ -76,12 +75,12 @@ def _loud(app: fsa.Flask, hook: Hook) -> Hook:
 
     @functools.wraps(hook)
     def scheme(_manager: object, request: flask.Request) -> str | None:
-        if refusal := request.environ.get("acme.refusal"):
+        if refusal := caller().refusal:
             raise refusal
         try:
             return hook(app, request)
         except fsa.ErrorResponse as e:
-            request.environ["acme.refusal"] = e
+            caller().refusal = e
             raise
         except Exception:
             log.exception("authentication failed of itself")
@@ -90,20 +89,22 @@ def _loud(app: fsa.Flask, hook: Hook) -> Hook:
     return scheme
 
 
-def _by_password(login: object, password: object) -> str:
-    """The login of who signs in with a password; where one-time passwords are on, not far."""
+def _by_password(app: fsa.Flask, login: object, password: object) -> str:
+    """The login of a caller with a password; 401 if it is wrong, or a second factor is needed."""
     credentials = check_password(login, password)
     if not credentials:
         raise wrong_password()
-    if credentials.otp and flask.request.endpoint not in TOKEN_ROUTES:
-        audit("password without second factor", str(login))
+    login, endpoint = str(login), flask.request.endpoint or ""
+    if credentials.otp and not password_is_enough(app, endpoint):
+        audit("password without second factor", login)
         raise fsa.ErrorResponse("a second factor is needed: get a token at /token", 401)
-    password = renewed_hash(str(login), str(password), credentials.password)
-    flask.g.credentials = dataclasses.replace(credentials, password=password)
-    return str(login)
+    reference = renewed_hash(login, str(password), credentials.password)
+    caller().login = login
+    caller().credentials = dataclasses.replace(credentials, password=reference)
+    return login
 
 
-def basic(_app: fsa.Flask, request: flask.Request) -> str | None:
+def basic(app: fsa.Flask, request: flask.Request) -> str | None:
     """HTTP Basic authentication (RFC 7617)."""
     scheme, _, _ = request.headers.get("Authorization", "").partition(" ")
     if scheme.lower() != "basic":
@@ -114,7 +115,7 @@ def basic(_app: fsa.Flask, request: flask.Request) -> str | None:
         credentials = None
     if not credentials:
         raise wrong_password()
-    return _by_password(credentials.username, credentials.password)
+    return _by_password(app, credentials.username, credentials.password)
 
 
 def param(app: fsa.Flask, request: flask.Request) -> str | None:
@@ -126,28 +127,32 @@ def param(app: fsa.Flask, request: flask.Request) -> str | None:
     password = params.get(app.config["FSA_PARAM_PASS"])
     if login is None or password is None:
         return None
-    return _by_password(login, password)
+    return _by_password(app, login, password)
 
 
 def token(app: fsa.Flask, request: flask.Request) -> str | None:
-    """Bearer token (RFC 6750) of a session that has not ended, or of a sign-in's first step."""
+    """Bearer token (RFC 6750) of the realm that the route declares, whose session has not ended.
+
+    In the realm of a second step, it is the token of a first step instead, which has no session.
+    """
     scheme, _, value = request.headers.get("Authorization", "").partition(" ")
     if scheme.lower() != "bearer":
         return None
-    second_step = request.endpoint == OTP_ROUTE
-    realm = OTP_REALM if second_step else app.config["FSA_REALM"]
+    realm = declaration_of(app, request.endpoint or "").realm or app.config["FSA_REALM"]
     login, scope, end = token_claims(value.strip(), tuple(app.config["ACME_TOKEN_SECRETS"]), realm)
     now = time.time()
     if end <= now:
         raise wrong_token()
-    if second_step:
+    if realm == OTP_REALM:
         credentials = db.get_credentials(login)
         if not credentials or not credentials.active or sha256(credentials.password) != scope:
             raise wrong_token()
-        flask.g.credentials = credentials
-    elif db.get_session_user(scope, now) != login:
+        caller().credentials = credentials
+    elif db.get_session_user(scope, now) == login:
+        caller().session = scope
+    else:
         raise wrong_token()
-    flask.g.session = scope
+    caller().login = login
     return login
 
 

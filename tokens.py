@@ -15,7 +15,14 @@ from werkzeug.http import dump_cookie
 from database import db
 from openapi.returns import Accepted, Created, Done, Ok
 from security.audit import audit
-from security.sessions import OTP_REALM, SESSION_SECONDS, begin_session, first_step, refresh_session
+from security.caller import caller
+from security.sessions import (
+    OTP_REALM,
+    SESSION_SECONDS,
+    begin_session,
+    first_step_token,
+    refresh_session,
+)
 from security.totp import check_code, wrong_code
 from values import Code
 from web.csrf import refuse_cross_origin
@@ -39,22 +46,27 @@ class FirstStep(TypedDict):
 
 
 def sign_in(login: str) -> Ok[Token] | Accepted[FirstStep]:
-    """The answer to who has shown a password: a token, or the way to the second step."""
+    """Answer the caller, who has shown a password, with a token or the token for a second step."""
     refuse_cross_origin()  # GET /token begins a session
-    if flask.g.credentials.otp:
-        return _first_step(login)
+    if step := _first_step(login):
+        return step
     token, _ = begin_session(login, lasting=False)
     return Token(token=token), 200
 
 
 def sign_in_for_long(login: str) -> Created[Token] | Accepted[FirstStep]:
     """The same, with a refresh cookie."""
-    return _first_step(login) if flask.g.credentials.otp else _lasting(login)
+    return _first_step(login) or _lasting(login)
 
 
-def _first_step(login: str) -> Accepted[FirstStep]:
+def _first_step(login: str) -> Accepted[FirstStep] | None:
+    """The token for the second step of a sign-in, None for a user without a second factor."""
+    credentials = caller().checked(login)
+    assert credentials, "a sign-in begins with a password: authn=basic or param"
+    if not credentials.otp:
+        return None
     audit("first step of a sign-in", login)
-    return {"otp": first_step(login)}, 202
+    return {"otp": first_step_token(login, credentials)}, 202
 
 
 def _lasting(login: str) -> Created[Token]:
@@ -106,7 +118,7 @@ def delete_token(user: fsa.CurrentUser, all: bool = False) -> Done:  # noqa: A00
     if all:
         db.delete_sessions(user)
     else:
-        db.delete_session(user, flask.g.session)
+        db.delete_session(user, caller().session)
     audit("sign-out of all" if all else "sign-out", user)
     return "", 204, {"Set-Cookie": _cookie("", 0)}
 

@@ -15,6 +15,7 @@ from typing_extensions import TypedDict
 from database import db
 from openapi.returns import Answer, Conflict, Created, Done, Ok, Page, jsonify, next_page
 from security.audit import audit
+from security.caller import caller
 from security.passwords import check_password, hash_password, is_password
 from security.totp import check_code, wrong_code
 from store.base import Profile
@@ -165,7 +166,7 @@ def post_otp(login: str, current: Password) -> Created[Secret] | Conflict:
 @users.put("/user/<login>/otp", authz=("user", "login", "self"), authn="token")
 def put_otp(login: str, code: Code, on: bool) -> Done:
     """Switch one-time passwords on or off, with one of them; on ends one's other sessions."""
-    if not check_code(login, db.get_otp(login), code, on, flask.g.session):
+    if not check_code(login, db.get_otp(login), code, on, caller().session):
         raise wrong_code(403)
     audit(f"one-time passwords {'on' if on else 'off'}", login)
     return "", 204

@@ -13,7 +13,6 @@ import flask
 import FlaskSimpleAuth as fsa
 
 from openapi.document import Document
-from openapi.routes import record_routes
 from web.files import File, send
 
 UI = "flask_swagger_ui"
@@ -61,10 +60,6 @@ def get_docs_file(name: str) -> File:
 
 
 def init_app(app: fsa.Flask) -> None:
-    """Record each route that is declared from now on, and serve the description.
-
-    Raises ValueError if Swagger UI is not installed.
-    """
+    """Serve the description of all routes; ValueError if Swagger UI is not installed."""
     _ui_folder()
-    record_routes(app)
     app.register_blueprint(docs)

@@ -10,6 +10,8 @@ from typing import Annotated, Any, Literal, NamedTuple, get_args, get_origin
 import FlaskSimpleAuth as fsa
 from flask.typing import ResponseReturnValue
 
+from security.declarations import declaration_of
+
 METHODS = ("GET", "POST", "PUT", "PATCH", "DELETE")
 SCHEMES = ["token", "basic", "param"]  # the default, if FSA_AUTH_DEFAULT is not set
 BODIES = ("POST", "PUT", "PATCH")  # methods whose parameters are in the body
@@ -73,30 +75,11 @@ def kind_of(hint: inspect.Parameter) -> Any:
     return get_args(kind)[0] if get_origin(kind) is Annotated else kind
 
 
-def record_routes(app: fsa.Flask) -> None:
-    """Record `authz`, `authn` and `realm` of each route that is declared from now on.
-
-    FlaskSimpleAuth does not keep them. Decorators and blueprints all call one method, which is
-    private: tests/test_openapi.py pins it.
-    """
-    declared = app.extensions["openapi"] = {}
-    add_url_rule = app._fsa.add_url_rule
-
-    def record(rule: str, endpoint: str | None = None, view_func: Any = None, **how: Any) -> None:
-        who = how.get("authz"), how.get("authn"), how.get("realm")
-        declared[endpoint or view_func.__name__] = who
-        add_url_rule(rule, endpoint, view_func, **how)
-
-    setattr(app._fsa, "add_url_rule", record)  # noqa: B010
-    setattr(app, "add_url_rule", record)  # noqa: B010
-
-
 def routes(app: fsa.Flask) -> Iterator[Route]:
     """The routes of an application, one for each path and method."""
     usual = app.config["FSA_AUTH_DEFAULT"] or SCHEMES
     for rule in app.url_map.iter_rules():
-        # a route that FlaskSimpleAuth does not handle is open
-        authz, authn, realm = app.extensions["openapi"].get(rule.endpoint, ("OPEN", None, None))
+        authz, authn, realm = declaration_of(app, rule.endpoint)
         function = inspect.unwrap(app.view_functions[rule.endpoint])
         authz = authz if isinstance(authz, list) else ["CLOSE" if authz is None else authz]
         authn = [authn] if isinstance(authn, str) else authn or usual

@@ -13,8 +13,9 @@ import jwt
 
 from database import db
 from security.audit import audit
+from security.caller import caller
 from security.passwords import wrong_password
-from store.base import ReusedError, Session
+from store.base import Credentials, ReusedError, Session
 
 SESSION_SECONDS = 7 * 24 * 3600.0  # from the sign-in; a refresh does not prolong a session
 GRACE_SECONDS = 10.0  # for which a refresh cookie is accepted after its rotation
@@ -24,7 +25,7 @@ OTP_MINUTES = 5.0  # for the second step of a sign-in
 
 def wrong_token() -> fsa.ErrorResponse:
     """The one answer to every bad token, and its challenge (RFC 6750)."""
-    flask.request.environ["acme.challenge"] = 'Bearer realm="acme", error="invalid_token"'
+    caller().challenge = 'Bearer realm="acme", error="invalid_token"'
     return fsa.ErrorResponse("invalid token: get a new one at /token", 401)
 
 
@@ -49,7 +50,7 @@ def begin_session(login: str, lasting: bool) -> tuple[str, str | None]:
         origin=flask.request.remote_addr or "",
         secret=sha256(secret) if secret else None,
     )
-    checked = flask.g.get("credentials") or db.get_credentials(login)
+    checked = caller().checked(login) or db.get_credentials(login)
     ended = db.add_session(session, checked) if checked else None
     if ended is None:
         raise wrong_password()
@@ -72,9 +73,9 @@ def session_token(login: str, session: str) -> str:
     return _token(login, config["FSA_REALM"], session, config["FSA_TOKEN_DELAY"])
 
 
-def first_step(login: str) -> str:
-    """The token for the second step, good as long as the password is the same."""
-    return _token(login, OTP_REALM, sha256(flask.g.credentials.password), OTP_MINUTES)
+def first_step_token(login: str, credentials: Credentials) -> str:
+    """The token for the second step of a sign-in, good as long as the password is the same."""
+    return _token(login, OTP_REALM, sha256(credentials.password), OTP_MINUTES)
 
 
 def refresh_session(cookie: str) -> tuple[str, str, float] | None:

@@ -24,6 +24,7 @@ from store import base
 from test import app
 from tests import test_values
 from tests.conftest import PASSWORD, ROOT, Target, configured, granian
+from web.application import Flask
 
 FORM = "application/x-www-form-urlencoded"
 
@@ -108,7 +109,7 @@ def test_schemas_are_the_rules(kind, rows):
 
 def test_new_route(document):
     """A route with a docstring and type hints stands in the description and in the matrix."""
-    new = fsa.Flask("new", static_folder=None)
+    new = Flask("new", static_folder=None)
     new.config.from_mapping({k: v for k, v in app.config.items() if k.isupper()})
     auth.init_app(new)
     openapi.init_app(new)
@@ -167,8 +168,8 @@ def test_new_route(document):
 
 
 def test_all_routes_are_recorded():
-    """Decorators and blueprints pass openapi/routes.py, by what is private in FSA 36."""
-    declared = app.extensions["openapi"]
+    """Decorators and blueprints pass security/declarations.py, by what is private in FSA 36."""
+    declared = app.extensions["declarations"]
     assert {rule.endpoint for rule in app.url_map.iter_rules()} == set(declared)
     assert declared["tokens.delete_token"] == ("AUTH", "token", None)
     assert declared["get_stuff_sid"] == (("stuff", "sid"), None, None)

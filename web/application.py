@@ -11,6 +11,7 @@ import FlaskSimpleAuth as fsa
 from werkzeug.exceptions import NotFound
 from werkzeug.routing import RequestRedirect
 
+from security.declarations import record_declarations
 from security.sessions import begin_session
 from web.requests import Request
 from web.responses import JSONProvider, Response
@@ -35,6 +36,7 @@ class Flask(fsa.Flask):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
+        record_declarations(self)
         self.json = JSONProvider(self)
         # FlaskSimpleAuth puts its own on each instance, where it would hide a method
         del self.create_token

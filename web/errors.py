@@ -8,6 +8,7 @@ import flask
 import FlaskSimpleAuth as fsa
 from werkzeug.exceptions import HTTPException, ServiceUnavailable
 
+from security.caller import caller
 from web import slow_clients
 from web.requests import Request
 
@@ -81,7 +82,7 @@ def set_challenge(response: flask.Response) -> flask.Response:
             challenges.insert(0, 'Basic realm="acme", charset="UTF-8"')
         # parameters and cookies are no scheme of HTTP's, which wants one all the same
         text = ", ".join(challenges) or 'Bearer realm="acme"'
-        response.headers["WWW-Authenticate"] = flask.request.environ.get("acme.challenge", text)
+        response.headers["WWW-Authenticate"] = caller().challenge or text
     return response
 
 

@@ -1,0 +1,56 @@
+"""How each route is declared, which FlaskSimpleAuth does not keep: who may call it, and how."""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple, TypeVar
+
+import FlaskSimpleAuth as fsa
+
+View = TypeVar("View", bound=Callable[..., Any])
+
+
+class Declaration(NamedTuple):
+    """The arguments of a route's decorator, None for those that are not given."""
+
+    authz: Any = None
+    authn: Any = None
+    realm: str | None = None
+
+
+def record_declarations(app: fsa.Flask) -> None:
+    """Record the declaration of each route from now on.
+
+    Decorators and blueprints all pass through a method of FlaskSimpleAuth that is private:
+    tests/test_openapi.py pins it.
+    """
+    declared: dict[str, Declaration] = {}
+    add_url_rule = app._fsa.add_url_rule
+
+    def record(rule: str, endpoint: str | None = None, view_func: Any = None, **how: Any) -> None:
+        declaration = Declaration(how.get("authz"), how.get("authn"), how.get("realm"))
+        declared[endpoint or view_func.__name__] = declaration
+        add_url_rule(rule, endpoint, view_func, **how)
+
+    app.extensions["declarations"] = declared
+    setattr(app._fsa, "add_url_rule", record)  # noqa: B010
+    setattr(app, "add_url_rule", record)  # noqa: B010
+
+
+def declaration_of(app: fsa.Flask, endpoint: str) -> Declaration:
+    """The declaration of a route; open, where it does not pass through FlaskSimpleAuth."""
+    declared: dict[str, Declaration] = app.extensions["declarations"]
+    return declared.get(endpoint) or Declaration("OPEN")
+
+
+def accepts_password_alone(view: View) -> View:
+    """Mark a route as the first step of a sign-in: no second factor is asked for.
+
+    Any other route refuses the password of a user whose second factor is on. The mark goes below
+    the decorator with the path, and the route must not do more than begin the second step.
+    """
+    setattr(view, "accepts_password_alone", True)  # noqa: B010
+    return view
+
+
+def password_is_enough(app: fsa.Flask, endpoint: str) -> bool:
+    """Whether a route is marked so; `functools.wraps` carries the mark to the view function."""
+    return getattr(app.view_functions[endpoint], "accepts_password_alone", False)
