@@ -155,10 +155,18 @@ def test_a_slow_redis_is_not_asked_again_for_a_while(monkeypatch, caplog):
     asked = []
     test = attempts._limiter.test
     monkeypatch.setattr(attempts._limiter, "test", lambda *key: asked.append(key) or test(*key))
-    monkeypatch.setattr(rate_limit, "MAX_CHECK_SECONDS", 0.0)
+    monkeypatch.setattr(attempts, "_max_check_seconds", 0.0)
     assert [is_refused(attempts) for _ in range(6)] == [False] * 3 + [True] * 3
     assert len(asked) == 2  # of one check: for the login, and for the address
     assert caplog.text.count("counted by each process for itself: it takes more than") == 1
+
+
+def test_a_busy_processor_gives_no_more_guesses(monkeypatch):
+    """However long a check in memory takes, the count goes on where it was."""
+    monkeypatch.setattr(rate_limit, "MAX_CHECK_SECONDS", 0.0)
+    attempts = rate_limit.RateLimiter("3/hour, 99/hour", "memory://")
+    monkeypatch.setattr(attempts._spare, "test", lambda *_: True)  # which has counted none of them
+    assert [is_refused(attempts) for _ in range(6)] == [False] * 3 + [True] * 3
 
 
 def test_settings_of_version_0_1_are_accepted_with_a_warning():
