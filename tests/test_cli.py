@@ -8,8 +8,8 @@ import pytest
 
 from database import db
 from test import ACME_BASIC, app, basic_auth
+from tests.accounts import NEW_PASSWORD, call
 from tests.conftest import PASSWORD, configured, run
-from tests.test_accounts import NEW_PASSWORD, call
 
 USER = (sys.executable, "-m", "flask", "--app", "./app.py", "user")
 

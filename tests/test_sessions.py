@@ -9,20 +9,23 @@ import psycopg
 import pytest
 
 from database import db
+from security import sessions
 from store.base import Session
-from test import app
-from tests.conftest import PASSWORD, STORES, new_name, opened, until
-from tests.test_accounts import CHEAP, bearer, call, new_user, refresh, sign_in, token_of
+from test import app, basic_auth
+from tests.accounts import (
+    CHEAP,
+    IN_PROCESS,
+    NEW_PASSWORD,
+    bearer,
+    call,
+    new_user,
+    refresh,
+    sign_in,
+    token_of,
+)
+from tests.conftest import PASSWORD, STORES, Target, configured, granian, new_name, opened, until
 
-IN_PROCESS = pytest.mark.parametrize("target", STORES, indirect=True)
 WEEK = 7 * 24 * 3600  # seconds: the life of a session
-
-
-@pytest.fixture
-def client(target):
-    """A client in process that keeps cookies."""
-    with app.test_client() as client:
-        yield client
 
 
 def cookie_of(client):
@@ -76,6 +79,209 @@ def test_password_changed_after_the_check_of_current_stays(target, after_check):
 
 
 # --- the refresh cookie
+
+
+@IN_PROCESS
+def test_cookie(client):
+    """What the refresh cookie is, and that it opens nothing but the refresh."""
+    login = new_user()
+    res = sign_in(client, login)
+    assert res.headers["Location"] == f"/user/{login}/sessions"
+    cookie = res.headers["Set-Cookie"]
+    for attribute in "HttpOnly", "SameSite=Strict", "Path=/token", "Max-Age=604":
+        assert attribute in cookie
+    assert client.get("/hello-me").status_code == 401
+    assert client.delete("/token").status_code == 401
+
+
+@IN_PROCESS
+def test_refresh(client):
+    """A cookie is replaced by a new one at each refresh; the session lasts no longer for it."""
+    login = new_user()
+    sign_in(client, login)
+    tokens = set()
+    first = db.get_sessions(login, 0)[0]
+    for _ in range(3):
+        before = client.get_cookie("refresh", path="/token").value
+        res = refresh(client)
+        now = db.get_sessions(login, 0)[0]
+        assert now.used > now.created
+        assert now.expires == first.expires
+        assert res.status_code == 201
+        tokens.add(res.json["token"])
+        assert call("GET", "/hello-me", headers=bearer(res)).status_code == 200
+        after = client.get_cookie("refresh", path="/token").value
+        assert before != after
+    assert len(db.get_sessions(login, time.time())) == 1
+
+
+@IN_PROCESS
+def test_tabs_restored_at_once_keep_the_session(client, clock, audit_trail):
+    """Each sends the same cookie within the grace period, and gets the same successor."""
+    login = new_user()
+    sign_in(client, login)
+    cookie = client.get_cookie("refresh", path="/token").value
+    successors = set()
+    for seconds in 0, 1, 2, 2, 5:
+        clock.now += seconds
+        client.set_cookie("refresh", cookie, path="/token")
+        assert refresh(client).status_code == 201
+        successors.add(client.get_cookie("refresh", path="/token").value)
+    assert len(successors) == 1
+    assert refresh(client).status_code == 201
+    assert {line["event"] for line in audit_trail()} == {"sign-in"}
+
+
+@IN_PROCESS
+def test_use_after_the_grace_period_ends_the_session(client, clock, audit_trail):
+    """However often the cookie was used within it: a use does not prolong the period."""
+    login = new_user()
+    sign_in(client, login)
+    cookie = client.get_cookie("refresh", path="/token").value
+    for seconds, status in [(0, 201), (5, 201), (5, 201), (0.5, 401)]:
+        clock.now += seconds
+        client.set_cookie("refresh", cookie, path="/token")
+        assert refresh(client).status_code == status
+    assert db.get_sessions(login, clock.now) == []
+    assert "refresh cookie reused" in {line["event"] for line in audit_trail()}
+
+
+@IN_PROCESS
+def test_clock_set_back_does_not_prolong_the_grace_period(client, clock):
+    """Nor does it end a session whose clocks, of several machines, differ by a second."""
+    login = new_user()
+    sign_in(client, login)
+    cookie = client.get_cookie("refresh", path="/token").value
+    for seconds, status in [(0, 201), (-1, 201), (-3600, 401)]:
+        clock.now += seconds
+        client.set_cookie("refresh", cookie, path="/token")
+        assert refresh(client).status_code == status
+
+
+@IN_PROCESS
+@pytest.mark.parametrize("theft", ["late", "successor used", "invented"])
+def test_reused_cookie_ends_the_session(client, theft, clock, audit_trail):
+    """Its access tokens are refused too, and the audit trail tells."""
+    login = new_user()
+    first = sign_in(client, login)
+    stolen = client.get_cookie("refresh", path="/token").value
+    assert refresh(client).status_code == 201
+    if theft == "late":
+        clock.now += 11
+    elif theft == "successor used":
+        assert refresh(client).status_code == 201
+    else:
+        stolen = stolen.partition(".")[0] + ".invented"
+    good = client.get_cookie("refresh", path="/token").value
+    client.set_cookie("refresh", stolen, path="/token")
+    res = refresh(client)
+    assert (res.status_code, list(res.json)) == (401, ["error"])
+    assert "Max-Age=0" in res.headers["Set-Cookie"]
+    client.set_cookie("refresh", good, path="/token")
+    assert refresh(client).status_code == 401
+    assert call("GET", "/hello-me", headers=bearer(first)).status_code == 401
+    assert "refresh cookie reused" in {line["event"] for line in audit_trail()}
+
+
+@IN_PROCESS
+def test_simultaneous_uses_of_a_cookie_keep_the_session(client):
+    """All get the same successor."""
+    login = new_user()
+    for _ in range(10):
+        sign_in(client, login)
+        cookie = client.get_cookie("refresh", path="/token").value
+
+        def use(_, cookie=cookie):
+            with app.test_request_context():
+                return sessions.refresh_session(cookie)
+
+        with ThreadPoolExecutor(4) as pool:
+            (successor,) = {refreshed[1] for refreshed in pool.map(use, range(4))}
+        client.set_cookie("refresh", successor, path="/token")
+        assert refresh(client).status_code == 201
+
+
+@IN_PROCESS
+@pytest.mark.parametrize("cookie", ["", "x", "x.y", ".", "\0.", "é.ü", "x" * 4000])
+def test_rubbish_cookies(client, cookie):
+    client.set_cookie("refresh", cookie, path="/token")
+    assert refresh(client).status_code == 401
+
+
+@IN_PROCESS
+def test_sign_out(client):
+    """Just this session, or all; token and cookie are refused from the next request on."""
+    login = new_user()
+    other = sign_in(client, login)
+    this = sign_in(client, login)
+    res = client.delete("/token", headers=bearer(this))
+    assert res.status_code == 204
+    assert "Max-Age=0" in res.headers["Set-Cookie"]
+    assert not client.get_cookie("refresh", path="/token")
+    client.set_cookie("refresh", this.headers["Set-Cookie"][8:].partition(";")[0], path="/token")
+    assert call("GET", "/hello-me", headers=bearer(this)).status_code == 401
+    assert refresh(client).status_code == 401
+    assert call("GET", "/hello-me", headers=bearer(other)).status_code == 200
+    third = sign_in(client, login)
+    assert call("DELETE", "/token?all=true", headers=bearer(third)).status_code == 204
+    for res in other, third:
+        assert call("GET", "/hello-me", headers=bearer(res)).status_code == 401
+    again = sign_in(client, login)
+    assert call("GET", "/hello-me", headers=bearer(again)).status_code == 200
+
+
+@pytest.mark.parametrize("kind", STORES)
+def test_list_of_sessions(kind, new_database, monkeypatch):
+    """One's sessions, to end one by one; those that have expired are removed."""
+    with configured(new_database(kind)), app.test_client() as client:
+        check_sessions(client, new_user(), monkeypatch)
+
+
+def check_sessions(client, login, monkeypatch):
+    res = sign_in(client, login)
+    call("GET", "/token", headers=basic_auth(login, PASSWORD))
+    sessions = call("GET", f"/user/{login}/sessions", headers=bearer(res)).json
+    assert [set(s) for s in sessions] == [{"id", "created", "used", "expires", "from"}] * 2
+    lasts = [round(s["expires"] - s["created"]) for s in sessions]
+    assert lasts == [7 * 24 * 3600, 600]
+    assert {s["from"] for s in sessions} == {"127.0.0.1"}
+    path = f"/user/{login}/sessions/{sessions[0]['id']}"
+    assert call("DELETE", path, headers=token_of(new_user())).status_code == 403
+    other = new_user()
+    path_of_other = path.replace(login, other)
+    assert call("DELETE", path_of_other, headers=token_of(other)).status_code == 404
+    assert call("DELETE", path, headers=bearer(res)).status_code == 204
+    assert call("GET", "/hello-me", headers=bearer(res)).status_code == 401
+    # a week later
+    monkeypatch.setattr(time, "time", lambda now=time.time(): now + 8 * 24 * 3600)
+    token_of(login)
+    assert len(db.get_sessions(login, 0)) == 1
+
+
+@pytest.mark.parametrize("kind", STORES[1:])
+def test_two_servers(kind, new_database):
+    """A token that was revoked through one server is refused by the other at the next request."""
+    url = new_database(kind)
+    with granian(ACME_DATABASE=url) as one, granian(ACME_DATABASE=url) as other:
+        one, other = Target(one), Target(other)
+        other.people = one.people
+        login = one.person(new_name("u"))
+        endings = [
+            ("DELETE", "/token", {}, login),
+            ("PUT", f"/user/{login}/password", {"password": NEW_PASSWORD}, "acme"),
+            ("PATCH", f"/user/{login}", {"active": False}, "acme"),
+        ]
+        for method, path, value, who in endings:
+            assert other.send("GET", "/hello-me", who=login).status == 200
+            assert one.send_json(method, path, value, one.person(who)).status in (200, 204)
+            assert other.send("GET", "/hello-me", who=login).status == 401
+            if "password" in path:
+                res = one.send_json("PUT", path, {"password": PASSWORD}, "acme")
+                assert res.status == 204
+            del one.people[login]
+            if method != "PATCH":
+                res = other.send("GET", "/token", headers=basic_auth(login, PASSWORD))
+                one.people[login] = res.json["token"]
 
 
 @pytest.mark.parametrize("target", ["memory"], indirect=True)
