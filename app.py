@@ -68,8 +68,7 @@ try:
     frontend.init_app(app)
     cli.init_app(app)
     # last, since it hashes the administrator's first password
-    if not cli.works_on_database():
-        database.init_app(app)
+    database.init_app(app, at_first_use=cli.is_own_command())
 except (OSError, ValueError, SyntaxError) as e:
     raise ConfigurationError(str(e)) from e
 except KeyError as e:

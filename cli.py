@@ -15,7 +15,7 @@ from typing import Any, NoReturn
 import click
 import flask
 import FlaskSimpleAuth as fsa
-from flask.cli import AppGroup
+from flask.cli import AppGroup, FlaskGroup
 
 import values
 from database import db, open_store
@@ -27,10 +27,13 @@ from store.sql import SqlStore
 group = AppGroup("db", help="The database: its schema, copies of it, moves to another engine.")
 
 
-def works_on_database() -> bool:
-    """Whether such a command is running, which opens the database by itself, whatever its state."""
-    commands = (word for word in sys.argv[1:] if word in ("db", "user", "run", "routes", "shell"))
-    return Path(sys.argv[0]).name in ("flask", "__main__.py") and next(commands, "") == "db"
+def is_own_command() -> bool:
+    """Whether `flask` imports the application for one of the application's own commands.
+
+    Those open the database when they use it: `db upgrade` could not run on an older schema.
+    """
+    context = click.get_current_context(silent=True)
+    return context is not None and isinstance(context.command, FlaskGroup)
 
 
 def _fail(message: object) -> NoReturn:
@@ -140,16 +143,25 @@ users = AppGroup("user", help="Users: who they are, and who is let in.")
 
 
 @contextlib.contextmanager
-def _change(event: str, login: str) -> Iterator[None]:
-    """A change of a user: its errors as messages, and a line in the audit trail."""
-    if flask.current_app.config["ACME_DATABASE"] == "memory:":
-        _fail("data in memory are gone with this command: set ACME_DATABASE")
+def _messages() -> Iterator[None]:
+    """Errors of the store, and of its opening at first use, as messages."""
     try:
         yield
     except fsa.ErrorResponse as e:
         _fail(e.message)
     except UnicodeError:
         _fail("that is not UTF-8")
+    except ValueError as e:
+        _fail(e)
+
+
+@contextlib.contextmanager
+def _change(event: str, login: str) -> Iterator[None]:
+    """A change of a user: its errors as messages, and a line in the audit trail."""
+    if flask.current_app.config["ACME_DATABASE"] == "memory:":
+        _fail("data in memory are gone with this command: set ACME_DATABASE")
+    with _messages():
+        yield
     audit(event, None, login)
     click.echo(f"{login}: {event}")
 
@@ -166,13 +178,14 @@ def _password() -> str:
 @users.command("list")
 def list_() -> None:
     """List the users: login, address, and what is special about them."""
-    after = None
-    while page := db.get_users(after=after):
-        for user in page:
-            marks = {"admin": user.admin, "disabled": not user.active, "otp": user.otp}
-            words = [word for word, is_so in marks.items() if is_so]
-            click.echo(f"{user.login:32} {user.email} {' '.join(words)}".rstrip())
-        after = page[-1].login
+    with _messages():
+        after = None
+        while page := db.get_users(after=after):
+            for user in page:
+                marks = {"admin": user.admin, "disabled": not user.active, "otp": user.otp}
+                words = [word for word, is_so in marks.items() if is_so]
+                click.echo(f"{user.login:32} {user.email} {' '.join(words)}".rstrip())
+            after = page[-1].login
 
 
 @users.command()

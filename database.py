@@ -1,5 +1,6 @@
 """The database: `db`, which stands for the store that the configuration names."""
 
+import functools
 import re
 from typing import cast
 
@@ -12,8 +13,8 @@ from values import Password
 
 CONNECTIONS = 16  # of each process at most, unless ACME_DATABASE_CONNECTIONS says otherwise
 
-# this is a proxy object to the actual database created when calling init_app
-_reference = fsa.Reference()
+# this is a proxy object to the actual database created when calling init_app; no pool
+_reference = fsa.Reference(max_size=None)
 db = cast(base.Store, _reference)
 _current: base.Store | None = None
 
@@ -53,7 +54,19 @@ def open_store(url: str, connections: int = CONNECTIONS) -> base.Store:
     )
 
 
-def init_app(app: fsa.Flask) -> None:
+def init_app(app: fsa.Flask, at_first_use: bool = False) -> None:
+    """Let `db` stand for the store `ACME_DATABASE`, opened now or when `db` is first used.
+
+    Raises ValueError, here or there, as `_open_configured`.
+    """
+    if at_first_use:
+        open_once = functools.cache(lambda: _open_configured(app))
+        _reference.set_fun(lambda _number: open_once())  # one for all threads
+    else:
+        use(_open_configured(app))
+
+
+def _open_configured(app: fsa.Flask) -> base.Store:
     """Open the store `ACME_DATABASE`, and make the administrator if there are no users at all.
 
     An empty database is set up. Raises ValueError for a store that is unknown, unavailable, or of
@@ -72,7 +85,7 @@ def init_app(app: fsa.Flask) -> None:
         raise ValueError(f"ACME_DATABASE: {e.__cause__ or e.message}".partition("\n")[0]) from e
     finally:
         store.close()  # each process opens connections of its own, after the fork
-    use(store)
+    return store
 
 
 def _add_first_user(app: fsa.Flask, store: base.Store) -> None:
