@@ -1,13 +1,16 @@
 """Attacks that were tried on Acme, each with what it must not reach."""
 
+import base64
+import hmac
 import http.client
+import json
 import sys
 import urllib.parse
 
 import pytest
 
 from test import app
-from tests.conftest import run
+from tests.conftest import SECRET, run
 
 EVIL = "evil.example"
 
@@ -59,3 +62,32 @@ def test_no_page_may_be_framed(target):
             assert "frame-ancestors 'none'" in answer.headers["Content-Security-Policy"]
             assert answer.headers["X-Frame-Options"] == "DENY"
     assert pages == {"/", "/docs", "/www/index.html"}
+
+
+# the header of a token, and what signs it: our key or none
+@pytest.mark.parametrize(
+    ("header", "key"),
+    [
+        *(({"alg": alg}, "") for alg in ("none", "None", "", None, "hs256", ["HS256"], {}, 1)),
+        *(({"alg": alg}, SECRET) for alg in ("none", "HS384", "RS256", "ES256", "", None)),
+        ({"alg": "HS256"}, ""),
+        ({"alg": "HS256", "kid": "../../dev/null"}, ""),
+        ({"alg": "HS256", "kid": "x' UNION SELECT '"}, ""),
+        ({"alg": "HS256", "jwk": {"kty": "oct", "k": ""}}, ""),
+        ({"alg": "HS256", "jku": "http://127.0.0.1:1/keys"}, ""),
+        ({"alg": "HS256", "x5u": "http://127.0.0.1:1/keys"}, ""),
+        ({"alg": "HS256", "crit": ["exp"]}, SECRET),
+        ({"alg": "HS256", "crit": ["b64"], "b64": False}, SECRET),
+        ({"alg": "HS256", "b64": False}, SECRET),
+    ],
+)
+@pytest.mark.parametrize("target", ["memory-http"], indirect=True)
+def test_the_header_of_a_token_decides_nothing(target, header, key):
+    """Neither the algorithm nor where the key is (RFC 8725)."""
+    payload = target.bearer(target.person("susie"))["Authorization"].split(".")[1]
+    text = base64.urlsafe_b64encode(json.dumps(header).encode()).rstrip(b"=").decode()
+    signature = hmac.digest(key.encode(), f"{text}.{payload}".encode(), "sha256")
+    for end in "", base64.urlsafe_b64encode(signature).rstrip(b"=").decode():
+        token = f"{text}.{payload}.{end}"
+        answer = target.send("GET", "/hello-me", headers={"Authorization": f"Bearer {token}"})
+        assert (answer.status, answer.error) == (401, "invalid token: get a new one at /token")
