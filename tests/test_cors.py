@@ -3,11 +3,12 @@
 import contextlib
 import functools
 import http.server
+import sys
 import threading
 
 import pytest
 
-from tests.conftest import PASSWORD, Target, granian, new_name
+from tests.conftest import PASSWORD, Target, granian, new_name, run
 
 SCRIPT = """async ([url, method, token, body]) => {
     const headers = {"X-Requested-With": "fetch"}
@@ -122,8 +123,25 @@ def test_unknown_origin(target, origins, page):
         ("https://example.org", "https://example.org"),
         ("https://example.org.evil.com", None),
         ("https://evil-example.org", None),
+        ("https://www.example.org", None),
+        ("https://example.org@evil.com", None),
+        ("https://example.org%2eevil.com", None),
+        ("https://example.org, https://evil.com", None),
+        ("https://evil.com https://example.org", None),
+        ("https://example.org/", None),
+        ("https://example.org.", None),
+        ("https://example.org:443", None),
+        ("https://example.org:8443", None),
+        ("https://example.org:80", None),
         ("http://example.org", None),
+        ("http://example.org:443", None),
+        ("file://example.org", None),
+        ("//example.org", None),
+        ("example.org", None),
+        ("HTTPS://example.org", None),
+        ("https://EXAMPLE.org", None),
         ("null", None),
+        ("", None),
         ("*", None),
         (None, None),
     ],
@@ -131,7 +149,7 @@ def test_unknown_origin(target, origins, page):
 @pytest.mark.parametrize("method", ["GET", "OPTIONS"])
 def test_headers(target, origin, allowed, method):
     """An origin is allowed to the letter; caches keep the answers apart; cookies stay out."""
-    headers = {"Origin": origin} if origin else {}
+    headers = {"Origin": origin} if origin is not None else {}
     if method == "OPTIONS":
         headers |= {"Access-Control-Request-Method": "PATCH"}
     for path in "/stuff", "/none", "/hello":
@@ -141,6 +159,60 @@ def test_headers(target, origin, allowed, method):
         assert "Access-Control-Allow-Credentials" not in res.headers
         if method == "OPTIONS":
             assert res.status == 204
+
+
+# method, path, headers, body, status
+@pytest.mark.parametrize(
+    ("method", "path", "headers", "body", "status"),
+    [
+        ("GET", "/hello", {}, "", 200),
+        ("HEAD", "/hello", {}, "", 200),
+        ("GET", "/", {}, "", 200),
+        ("GET", "/www/acme.js", {}, "", 200),
+        ("GET", "/www/acme.js", {"Range": "bytes=0-1"}, "", 206),
+        ("GET", "/www/acme.js", {"Range": "bytes=99999999-"}, "", 416),
+        ("GET", "/www/acme.js", {"If-None-Match": "*"}, "", 304),
+        ("GET", "/docs", {}, "", 200),
+        ("GET", "/openapi.json", {}, "", 200),
+        ("OPTIONS", "/stuff", {}, "", 200),
+        ("OPTIONS", "/stuff", {"Access-Control-Request-Method": "PATCH"}, "", 204),
+        ("POST", "/stuff", {"Content-Type": "application/json"}, "{", 400),
+        ("GET", "/stuff", {}, "", 401),
+        ("POST", "/hello", {"Sec-Fetch-Site": "cross-site"}, "", 403),
+        ("GET", "/none", {}, "", 404),
+        ("PUT", "/stuff", {}, "", 405),
+        ("POST", "/stuff", {}, "x" * 2**21, 413),
+    ],
+)
+def test_every_response_varies_with_origin(target, method, path, headers, body, status):
+    """Or a cache would give the response for one origin to another."""
+    assert target.send(method, path, body, headers=headers).status == status
+    for origin in None, "https://example.org", "https://evil.com", "null":
+        sent = headers | ({"Origin": origin} if origin else {})
+        res = target.send(method, path, body, headers=sent)
+        assert "Origin" in res.headers["Vary"]
+        allowed = "https://example.org" if origin == "https://example.org" else None
+        assert res.headers["Access-Control-Allow-Origin"] == allowed
+
+
+FORK = """
+from app import app
+
+@app.get("/note", authz="OPEN")
+def get_note():
+    raise RuntimeError("something is wrong")
+
+with app.test_client() as client:
+    for origin in "https://example.org", "https://evil.com":
+        res = client.get("/note", headers={"Origin": origin})
+        print(res.status_code, res.vary, res.headers.get("Access-Control-Allow-Origin"))
+"""
+
+
+def test_error_500_varies_with_origin():
+    """Of a new route as well."""
+    done = run(sys.executable, "-c", FORK, ACME_ORIGINS="https://example.org")
+    assert done.stdout.splitlines() == ["500 Origin https://example.org", "500 Origin None"]
 
 
 def test_off_by_default(api):

@@ -3,7 +3,6 @@
 import contextlib
 import http.client
 import json
-import subprocess
 import sys
 import urllib.parse
 
@@ -12,7 +11,7 @@ from werkzeug.middleware.proxy_fix import ProxyFix
 from werkzeug.test import Client
 
 from test import app
-from tests.conftest import PASSWORD, ROOT, Target, configured, granian, new_name
+from tests.conftest import PASSWORD, Target, configured, granian, new_name, run
 from tests.test_auth import basic
 from tests.test_cors import SCRIPT, some_page
 
@@ -279,11 +278,9 @@ print(json.dumps(changes))
 """
 
 
-def test_new_routes_are_covered(monkeypatch):
+def test_new_routes_are_covered():
     """A route that is added to the application needs nothing of its own."""
-    done = subprocess.run(
-        [sys.executable, "-c", FORK], cwd=ROOT, capture_output=True, text=True, timeout=60
-    )
+    done = run(sys.executable, "-c", FORK)
     refused = [403, ["error"]]
     assert json.loads(done.stdout) == ["x", [204, False], refused, [401, ["error"]], refused]
 

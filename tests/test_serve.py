@@ -59,6 +59,8 @@ SERVE = (sys.executable, "serve.py")
         (FLASK, {"ACME_ORIGINS": "*"}, ["ACME_ORIGINS: *", "https://www.example.org"]),
         (FLASK, {"ACME_ORIGINS": "https://a.org, https://b.org/"}, ["https://b.org/ must"]),
         (FLASK, {"ACME_ORIGINS": "null"}, ["ACME_ORIGINS: null"]),
+        (FLASK, {"ACME_ORIGINS": "https://a.org:443"}, ["ACME_ORIGINS: https://a.org:443 must"]),
+        (FLASK, {"ACME_ORIGINS": "http://[::1]:80"}, ["ACME_ORIGINS: http://[::1]:80 must"]),
         (FLASK, {"ACME_AUTH": "none"}, ["ACME_AUTH=none", "token"]),
         (FLASK, {"ACME_CONFIG": "nowhere.conf"}, ["nowhere.conf"]),
         (SERVE, {"ACME_PASS": "AcmePass", "ACME_TOKEN_SECRET": "x" * 32}, ["ACME_PASS"]),

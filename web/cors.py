@@ -7,6 +7,7 @@ import FlaskSimpleAuth as fsa
 
 from web.csrf import is_cross_origin
 
+ORIGIN = re.compile(r"(https?)://(?:[a-z0-9.-]+|\[[0-9a-f:]+\])(:[1-9][0-9]{0,4})?")  # RFC 6454
 CORS_HEADERS = {
     "Access-Control-Expose-Headers": "Allow, Link, Location, Retry-After, WWW-Authenticate",
 }
@@ -18,12 +19,13 @@ PREFLIGHT_HEADERS = {
 
 
 def check_origins(origins: list[str]) -> None:
-    """ValueError for what is no origin (RFC 6454): a scheme, a host, maybe a port."""
+    """ValueError for what no browser sends as an Origin: scheme, host, port if not the default."""
     for origin in origins:
-        if not re.fullmatch(r"https?://([a-z0-9.-]+|\[[0-9a-f:]+\])(:[0-9]{1,5})?", origin):
+        parts = ORIGIN.fullmatch(origin)
+        if not parts or parts.groups() in [("http", ":80"), ("https", ":443")]:
             raise ValueError(
                 f"ACME_ORIGINS: {origin} must be like https://www.example.org or "
-                "http://localhost:8080: no path, no *, lower case"
+                "http://localhost:8080: no path, no *, lower case, no default port"
             )
 
 

@@ -244,7 +244,6 @@ def init_app(app: fsa.Flask) -> None:
         raise ValueError(f"ACME_PROXIES={proxies} must be a number from 0 to 9")
     if n := int(proxies):
         setattr(app, "wsgi_app", ProxyFix(app.wsgi_app, x_for=n, x_proto=n, x_host=n))  # noqa: B010
-    app.url_map.merge_slashes = False  # a wrong address is 404, not a page that redirects
     app.before_request(check_request)
     # how parameters get from a request into the types of values.py
     casts: dict[type, Callable[[Any], Any]] = {

@@ -77,7 +77,7 @@ def finish_response(response: flask.Response) -> flask.Response:
     if response.mimetype == "text/html":
         response.headers.update(PAGE_HEADERS)
     # not for localhost, where whatever else a developer runs would have to speak TLS as well
-    if flask.request.is_secure and not flask.request.host.startswith("localhost"):
+    if flask.request.is_secure and flask.request.host.partition(":")[0] != "localhost":
         response.headers["Strict-Transport-Security"] = HSTS
     return response
 
