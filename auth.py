@@ -1,8 +1,9 @@
 """Authentication and authorization: the hooks that FlaskSimpleAuth calls.
 
-An authentication hook returns None where its credentials are absent, the login where they are
-right, and raises 401 where they are wrong, the same for whatever is wrong with them. A token is as
-good as the session in the store that it names.
+An authentication hook returns None if a request has no credentials of its scheme, and the login if
+they are valid. Otherwise it raises 401: always with the same message, so that an attacker does not
+learn which logins exist (OWASP Authentication Cheat Sheet). A token is valid as long as the session
+in the store that it names.
 """
 
 import dataclasses
@@ -31,11 +32,11 @@ log = logging.getLogger("acme")
 Hook = Callable[[fsa.Flask, flask.Request], str | None]
 
 
-# what a user is
+# users, groups and object permissions
 
 
 def get_user_pass(login: str) -> str | None:
-    """The hash of a user's password, None for nobody."""
+    """The hash of a user's password, None for an unknown user."""
     return db.get_user_pass(login)
 
 
@@ -45,32 +46,32 @@ def user_is_admin(login: str) -> bool:
 
 
 def user_owns_stuff(login: str, stuff: str, _mode: str | None) -> bool:
-    """Whether a user owns some stuff: 404 if there is none of that name, 403 if not."""
+    """Whether a user owns some stuff: 404 if it does not exist, 403 if it is another user's."""
     db.get_stuff(stuff, login)
     return True
 
 
-def user_may_see(login: str, whom: str, mode: str | None) -> bool:
-    """Whether a user may see to another one: oneself may, and an admin unless mode is `self`."""
-    if login != whom and (mode == "self" or not db.user_is_admin(login)):
+def user_may_access(login: str, account: str, mode: str | None) -> bool:
+    """Whether a user may access an account: its user may, and admins unless mode is `self`."""
+    if login != account and (mode == "self" or not db.user_is_admin(login)):
         raise fsa.ErrorResponse("that is somebody else's account", 403)
-    if not re.fullmatch(Login.PATTERN, whom):  # which no store needs to be asked for
-        raise no_user(whom)
+    if not re.fullmatch(Login.PATTERN, account):  # no store has such a login
+        raise no_user(account)
     return True
 
 
-# what a route's authz names: groups, and permissions on what a parameter names
+# the names that a route's authz may use: groups, and permissions on the object of a parameter
 GROUPS = {"admin": user_is_admin}
-PERMISSIONS = {"stuff": user_owns_stuff, "user": user_may_see}
+PERMISSIONS = {"stuff": user_owns_stuff, "user": user_may_access}
 
 
-# schemes
+# authentication schemes
 
 
-def _loud(app: fsa.Flask, hook: Hook) -> Hook:
-    """A scheme whose own failure is a 500, where FlaskSimpleAuth would call it a 401.
+def _scheme(app: fsa.Flask, hook: Hook) -> Hook:
+    """A hook whose unexpected exceptions are a 500, where FlaskSimpleAuth would make them a 401.
 
-    Credentials that it refuses are not made good by others in the same request.
+    Invalid credentials are final: valid ones of another scheme in the same request do not help.
     """
 
     @functools.wraps(hook)
@@ -83,14 +84,14 @@ def _loud(app: fsa.Flask, hook: Hook) -> Hook:
             caller().refusal = e
             raise
         except Exception:
-            log.exception("authentication failed of itself")
+            log.exception("internal error in authentication")
             raise fsa.ErrorResponse("internal error in authentication", 500) from None
 
     return scheme
 
 
 def _by_password(app: fsa.Flask, login: object, password: object) -> str:
-    """The login of a caller with a password; 401 if it is wrong, or a second factor is needed."""
+    """The login if the password is right; 401 if it is not, or a second factor is needed."""
     credentials = check_password(login, password)
     if not credentials:
         raise wrong_password()
@@ -111,7 +112,7 @@ def basic(app: fsa.Flask, request: flask.Request) -> str | None:
         return None
     try:
         credentials = request.authorization
-    except ValueError:  # Werkzeug's, of what is not ASCII
+    except ValueError:  # Werkzeug's, if the header is not ASCII
         credentials = None
     if not credentials:
         raise wrong_password()
@@ -119,7 +120,7 @@ def basic(app: fsa.Flask, request: flask.Request) -> str | None:
 
 
 def param(app: fsa.Flask, request: flask.Request) -> str | None:
-    """Username and password as parameters of the body."""
+    """Username and password as parameters in the body."""
     params = request.get_json() if request.is_json else request.form
     if not params:
         return None
@@ -131,9 +132,9 @@ def param(app: fsa.Flask, request: flask.Request) -> str | None:
 
 
 def token(app: fsa.Flask, request: flask.Request) -> str | None:
-    """Bearer token (RFC 6750) of the realm that the route declares, whose session has not ended.
+    """Bearer token (RFC 6750) of the realm that the route declares, with a session in the store.
 
-    In the realm of a second step, it is the token of a first step instead, which has no session.
+    In the realm `OTP_REALM` it is the token of a sign-in's first step instead, without a session.
     """
     scheme, _, value = request.headers.get("Authorization", "").partition(" ")
     if scheme.lower() != "bearer":
@@ -157,7 +158,7 @@ def token(app: fsa.Flask, request: flask.Request) -> str | None:
 
 
 def init_app(app: fsa.Flask) -> None:
-    """Register the hooks; ValueError for a secret that is short and an unknown `ACME_AUTH`."""
+    """Register the hooks; ValueError if a secret is too short, or `ACME_AUTH` is unknown."""
     if any(len(key.encode()) < 32 for key in app.config["ACME_TOKEN_SECRETS"]):
         raise ValueError(
             "ACME_TOKEN_SECRET must have 32 bytes or more (each, if there are several): "
@@ -167,10 +168,10 @@ def init_app(app: fsa.Flask) -> None:
         raise ValueError(f"ACME_AUTH={app.config['ACME_AUTH']} is unknown: use any or token")
     app.get_user_pass(get_user_pass)
     for scheme in basic, param, token:
-        app.authentication(scheme.__name__, _loud(app, scheme))
+        app.authentication(scheme.__name__, _scheme(app, scheme))
     for group, is_in in GROUPS.items():
         app.group_check(group, is_in)
     for domain, may in PERMISSIONS.items():
         app.object_perms(domain, may)
-    # what the passwords of unknown users are checked against
-    app.config["ACME_NOBODY"] = app.hash_password(secrets.token_urlsafe(), check=False)
+    # the password of an unknown user is checked against it, to take as long as that of a known one
+    app.config["ACME_DUMMY_HASH"] = app.hash_password(secrets.token_urlsafe(), check=False)

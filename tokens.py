@@ -1,6 +1,6 @@
 """Tokens: the steps of a sign-in, refresh, sign-out, and the refresh cookie.
 
-The tutorial's own `/token` routes are in app.py; docs/accounts.md tells the life of a token.
+The `/token` routes of the tutorial are in app.py; docs/accounts.md describes the life of a token.
 """
 
 import time
@@ -27,36 +27,36 @@ from security.totp import check_code, wrong_code
 from values import Code
 from web.csrf import refuse_cross_origin
 
-COOKIE = "refresh"
-LOCAL = ("localhost", "127.0.0.1", "::1")
+REFRESH_COOKIE = "refresh"
+LOCAL_HOSTS = ("localhost", "127.0.0.1", "::1")  # which a browser reaches without a network
 
 tokens = flask.Blueprint("tokens", __name__)
 
 
 class Token(TypedDict):
-    """What opens the API for ten minutes, as `Authorization: Bearer …`."""
+    """An access token, valid for ten minutes: send it as `Authorization: Bearer …`."""
 
     token: str
 
 
 class FirstStep(TypedDict):
-    """A token for the second step of a sign-in, good for five minutes at `/token/otp`."""
+    """A token for the second step of a sign-in, valid for five minutes at `/token/otp`."""
 
     otp: str
 
 
 def sign_in(login: str) -> Ok[Token] | Accepted[FirstStep]:
-    """Answer the caller, who has shown a password, with a token or the token for a second step."""
+    """Respond to a right password: with a token, or with the token for the second step."""
     refuse_cross_origin()  # GET /token begins a session
     if step := _first_step(login):
         return step
-    token, _ = begin_session(login, lasting=False)
+    token, _ = begin_session(login, with_cookie=False)
     return Token(token=token), 200
 
 
 def sign_in_for_long(login: str) -> Created[Token] | Accepted[FirstStep]:
     """The same, with a refresh cookie."""
-    return _first_step(login) or _lasting(login)
+    return _first_step(login) or _with_cookie(login)
 
 
 def _first_step(login: str) -> Accepted[FirstStep] | None:
@@ -69,8 +69,8 @@ def _first_step(login: str) -> Accepted[FirstStep] | None:
     return {"otp": first_step_token(login, credentials)}, 202
 
 
-def _lasting(login: str) -> Created[Token]:
-    token, cookie = begin_session(login, lasting=True)
+def _with_cookie(login: str) -> Created[Token]:
+    token, cookie = begin_session(login, with_cookie=True)
     headers = {
         "Location": url_for("users.get_sessions", login=login),
         "Set-Cookie": _cookie(cookie or "", time.time() + SESSION_SECONDS),
@@ -79,14 +79,18 @@ def _lasting(login: str) -> Created[Token]:
 
 
 def _cookie(value: str, expires: float) -> str:
-    """The refresh cookie, which only the token routes get; an empty one takes it away."""
+    """The refresh cookie, as `Set-Cookie`; an empty value deletes it.
+
+    Its attributes follow the OWASP Session Management Cheat Sheet; browsers send it to the token
+    routes only. `expires` is in seconds since 1970.
+    """
     host = urllib.parse.urlsplit(flask.request.host_url).hostname
     return dump_cookie(
-        COOKIE,
+        REFRESH_COOKIE,
         value,
         max_age=max(0, int(expires - time.time())),
         path="/token",
-        secure=flask.request.is_secure or host not in LOCAL,
+        secure=flask.request.is_secure or host not in LOCAL_HOSTS,
         httponly=True,
         samesite="Strict",
     )
@@ -94,15 +98,15 @@ def _cookie(value: str, expires: float) -> str:
 
 @tokens.post("/token/otp", authz="AUTH", authn="token", realm=OTP_REALM)
 def post_token_otp(code: Code, user: fsa.CurrentUser) -> Created[Token]:
-    """The second step of a sign-in: a token for a one-time password."""
+    """Complete a sign-in with a one-time password."""
     if not check_code(user, db.get_otp(user), code):
         raise wrong_code(401)
-    return _lasting(user)
+    return _with_cookie(user)
 
 
 @tokens.post("/token/refresh", authz="OPEN")
 def post_token_refresh(refresh: fsa.Cookie = fsa.Cookie("")) -> Created[Token]:
-    """A new token for a refresh cookie, which is replaced by a new one (rotation)."""
+    """Get a new token for the refresh cookie, which a new one replaces (RFC 9700, rotation)."""
     refreshed = refresh_session(refresh) if refresh else None
     if not refreshed:
         message = "the session has ended: sign in at /token"
@@ -114,7 +118,7 @@ def post_token_refresh(refresh: fsa.Cookie = fsa.Cookie("")) -> Created[Token]:
 
 @tokens.delete("/token", authz="AUTH", authn="token")
 def delete_token(user: fsa.CurrentUser, all: bool = False) -> Done:  # noqa: A002
-    """Sign out: this session, or all of one's sessions, end at once, everywhere."""
+    """Sign out: end this session, or all sessions of the caller, at once in every process."""
     if all:
         db.delete_sessions(user)
     else:
@@ -124,5 +128,5 @@ def delete_token(user: fsa.CurrentUser, all: bool = False) -> Done:  # noqa: A00
 
 
 def init_app(app: fsa.Flask) -> None:
-    """Register the routes."""
+    """Register the token routes."""
     app.register_blueprint(tokens)

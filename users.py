@@ -1,6 +1,6 @@
 """Users: profiles, passwords, second factor, and sessions.
 
-`POST /user` is the tutorial's own, in app.py.
+`POST /user`, which is the tutorial's, is in app.py.
 """
 
 import time
@@ -36,14 +36,14 @@ users = flask.Blueprint("users", __name__)
 
 @users.get("/user", authz="admin")
 def get_users(limit: Limit = Limit(MAX_PAGE), after: Login | None = None) -> Page[Profile]:
-    """The users by login; a full page has a link to the next one (RFC 8288)."""
+    """List the users by login; a full page has a link to the next one (RFC 8288)."""
     page = db.get_users(limit, after)
     return next_page(page, limit, page[-1].login if page else None)
 
 
 @users.get("/user/<login>", authz=("user", "login"))
 def get_user(login: str) -> Ok[Answer[Profile]]:
-    """The profile of a user."""
+    """Get the profile of a user."""
     return jsonify(db.get_user(login)), 200
 
 
@@ -55,7 +55,7 @@ def patch_user(
     admin: bool | None = None,
     active: bool | None = None,
 ) -> Ok[Answer[Profile]] | Conflict:
-    """Change a profile: the address oneself, role and state an administrator."""
+    """Change a profile; only administrators change `admin` and `active`."""
     if (admin, active) != (None, None) and not db.user_is_admin(user):
         raise fsa.ErrorResponse("only an administrator changes admin and active", 403)
     profile = db.change_user(login, email, admin, active)
@@ -70,7 +70,7 @@ def patch_user(
 
 @users.delete("/user/<login>", authz=("user", "login"))
 def delete_user(login: str, user: fsa.CurrentUser, stuff: Delete | None = None) -> Done | Conflict:
-    """Remove a user, who must own no stuff unless `stuff=delete` takes it along."""
+    """Delete a user, with the user's stuff if `stuff=delete` is given; else 409 if there is any."""
     db.delete_user(login, stuff is not None)
     audit("user deleted with stuff" if stuff else "user deleted", user, login)
     return "", 204
@@ -80,7 +80,7 @@ def delete_user(login: str, user: fsa.CurrentUser, stuff: Delete | None = None) 
 def put_password(
     login: str, password: NewPassword, user: fsa.CurrentUser, current: Password | None = None
 ) -> Done:
-    """Set a new password, one's own with the current one; all sessions of the user end."""
+    """Set a new password and end all sessions of the user; users send their `current` one."""
     checked = None
     if login == user:
         if current is None:
@@ -95,7 +95,11 @@ def put_password(
 
 
 def _check_current(login: str, current: str) -> str:
-    """The hash of the current password, which a stolen token does not know; 403, 429."""
+    """The hash of the user's password, if `current` is that; else 403, and 429 after too many.
+
+    A stolen token is not enough to take an account over (OWASP Authentication Cheat Sheet,
+    "Require Re-authentication for Sensitive Features").
+    """
     checked = check_password(login, current)
     if not checked:
         raise fsa.ErrorResponse("current is not the password", 403)
@@ -114,7 +118,7 @@ Session = TypedDict(
 def get_sessions(
     login: str, limit: Limit = Limit(MAX_PAGE), after: SessionKey | None = None
 ) -> Page[Session]:
-    """The sessions of a user by creation time: when they were last used, and from where.
+    """List the sessions of a user by creation time, with the last use and the client's address.
 
     A full page has a link to the next one (RFC 8288).
     """
@@ -140,7 +144,7 @@ def delete_session(login: str, sid: str, user: fsa.CurrentUser) -> Done:
 
 
 class Secret(TypedDict):
-    """A secret for one-time passwords, the link that telephones read, and that as a picture."""
+    """A secret for one-time passwords: as text, as a URI for authenticators, and as a QR code."""
 
     secret: str
     uri: str
@@ -149,10 +153,10 @@ class Secret(TypedDict):
 
 @users.post("/user/<login>/otp", authz=("user", "login", "self"), authn="token")
 def post_otp(login: str, current: Password) -> Created[Secret] | Conflict:
-    """A new secret for one-time passwords (RFC 6238); they are on after a PUT with a code.
+    """Get a new secret for one-time passwords (RFC 6238), which a PUT with a code switches on.
 
-    `current` is the password: a stolen token must not lock the user out. `uri` is for an
-    authenticator application, and `qr` that as a picture, for an `<img>`.
+    `current` is the password, because a stolen token must not lock the user out. `uri` is for an
+    authenticator application; `qr` has the same as a QR code, for an `<img>`.
     """
     secret = pyotp.random_base32()
     db.set_otp(login, secret, _check_current(login, current))
@@ -165,7 +169,7 @@ def post_otp(login: str, current: Password) -> Created[Secret] | Conflict:
 
 @users.put("/user/<login>/otp", authz=("user", "login", "self"), authn="token")
 def put_otp(login: str, code: Code, on: bool) -> Done:
-    """Switch one-time passwords on or off, with one of them; on ends one's other sessions."""
+    """Switch one-time passwords on or off with a code; on ends the user's other sessions."""
     if not check_code(login, db.get_otp(login), code, on, caller().session):
         raise wrong_code(403)
     audit(f"one-time passwords {'on' if on else 'off'}", login)
@@ -174,14 +178,14 @@ def put_otp(login: str, code: Code, on: bool) -> Done:
 
 @users.delete("/user/<login>/otp", authz="admin", authn="token")
 def delete_otp(login: str, user: fsa.CurrentUser) -> Done:
-    """Take another user's one-time passwords away, whose telephone is lost."""
+    """Switch off the one-time passwords of another user, who has lost the device."""
     if login == user:
-        raise fsa.ErrorResponse("your own take a code: PUT with on=false", 403)
+        raise fsa.ErrorResponse("switch your own off with a code: PUT with on=false", 403)
     db.reset_otp(login)
     audit("one-time passwords reset", user, login)
     return "", 204
 
 
 def init_app(app: fsa.Flask) -> None:
-    """Register the routes."""
+    """Register the user routes."""
     app.register_blueprint(users)

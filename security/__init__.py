@@ -1,1 +1,1 @@
-"""Who is let in: passwords, sessions, one-time passwords, rate limits, and the audit trail."""
+"""Security: passwords, sessions, the second factor, rate limits, and the audit trail."""

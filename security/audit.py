@@ -1,4 +1,7 @@
-"""The audit trail: who did what to whom, when, and from where; never a secret."""
+"""The audit trail: who did what to whom, when, and from where (OWASP Logging Cheat Sheet).
+
+It never has a secret in it. JSON escapes control characters, so that no value can forge a line.
+"""
 
 import getpass
 import json
@@ -13,7 +16,7 @@ log = logging.getLogger("acme.audit")
 
 
 def audit(event: str, who: str | None, whom: str | None = None) -> None:
-    """Write a line to the audit trail: when, what, who, whom, from where; never a secret."""
+    """Write an event to the audit trail: `who` did it to `whom`, by default to themselves."""
     origin = flask.request.remote_addr if flask.has_request_context() else "command line"
     who = who if flask.has_request_context() else getpass.getuser()
     now = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
@@ -22,7 +25,7 @@ def audit(event: str, who: str | None, whom: str | None = None) -> None:
 
 
 def init_app(_app: fsa.Flask) -> None:
-    """Write the audit trail to standard error, whatever is set up for other logs."""
+    """Write the audit trail to standard error, whatever the configuration of other loggers."""
     if not log.handlers:
         log.addHandler(logging.StreamHandler(sys.stderr))
     log.setLevel(logging.INFO)

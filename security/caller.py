@@ -1,4 +1,4 @@
-"""The caller: what authentication has found out about the request at hand, for later steps."""
+"""The caller: the results of authentication that later steps of the same request need."""
 
 import dataclasses
 
@@ -10,16 +10,16 @@ from store.base import Credentials
 
 @dataclasses.dataclass
 class Caller:
-    """What is known of who sends a request; empty where nothing has been checked."""
+    """The authenticated user, and how; empty until authentication has succeeded or failed."""
 
     login: str = ""
-    credentials: Credentials | None = None  # that the password, or the first step, was checked with
-    session: str = ""  # the id of the session that the token names
-    refusal: fsa.ErrorResponse | None = None  # of wrong credentials, which others do not make good
-    challenge: str | None = None  # WWW-Authenticate of the refusal, where it is a certain one
+    credentials: Credentials | None = None  # as the store had them when the password was checked
+    session: str = ""  # the id of the token's session
+    refusal: fsa.ErrorResponse | None = None  # of invalid credentials; later schemes raise it again
+    challenge: str | None = None  # WWW-Authenticate, if the 401 has one of its own
 
     def checked(self, login: str) -> Credentials | None:
-        """The credentials that have been checked for a user, None if they are another user's."""
+        """The credentials, if they are those of a certain user."""
         return self.credentials if login == self.login else None
 
 

@@ -1,4 +1,4 @@
-"""How each route is declared, which FlaskSimpleAuth does not keep: who may call it, and how."""
+"""The declaration of each route, which FlaskSimpleAuth does not keep: authz, authn and realm."""
 
 from collections.abc import Callable
 from typing import Any, NamedTuple, TypeVar
@@ -9,7 +9,7 @@ View = TypeVar("View", bound=Callable[..., Any])
 
 
 class Declaration(NamedTuple):
-    """The arguments of a route's decorator, None for those that are not given."""
+    """The arguments of a route's decorator; None if one is not given."""
 
     authz: Any = None
     authn: Any = None
@@ -19,7 +19,7 @@ class Declaration(NamedTuple):
 def record_declarations(app: fsa.Flask) -> None:
     """Record the declaration of each route from now on.
 
-    Decorators and blueprints all pass through a method of FlaskSimpleAuth that is private:
+    Decorators and blueprints all call one method of FlaskSimpleAuth, which is private:
     tests/test_openapi.py pins it.
     """
     declared: dict[str, Declaration] = {}
@@ -36,21 +36,21 @@ def record_declarations(app: fsa.Flask) -> None:
 
 
 def declaration_of(app: fsa.Flask, endpoint: str) -> Declaration:
-    """The declaration of a route; open, where it does not pass through FlaskSimpleAuth."""
+    """The declaration of a route; a route that FlaskSimpleAuth does not handle is open."""
     declared: dict[str, Declaration] = app.extensions["declarations"]
     return declared.get(endpoint) or Declaration("OPEN")
 
 
 def accepts_password_alone(view: View) -> View:
-    """Mark a route as the first step of a sign-in: no second factor is asked for.
+    """Mark a route as the first step of a sign-in, below the decorator with its path.
 
-    Any other route refuses the password of a user whose second factor is on. The mark goes below
-    the decorator with the path, and the route must not do more than begin the second step.
+    All other routes refuse the password of a user whose second factor is on. A marked route gets
+    such a caller as well, and must not do more for them than begin the second step.
     """
     setattr(view, "accepts_password_alone", True)  # noqa: B010
     return view
 
 
 def password_is_enough(app: fsa.Flask, endpoint: str) -> bool:
-    """Whether a route is marked so; `functools.wraps` carries the mark to the view function."""
+    """Whether a route is so marked; `functools.wraps` carries the mark to the view function."""
     return getattr(app.view_functions[endpoint], "accepts_password_alone", False)

@@ -1,4 +1,4 @@
-"""Passwords: hashing (argon2id), a bounded hash queue, and the check at a sign-in."""
+"""Passwords: hashing (argon2id, OWASP Password Storage Cheat Sheet), and the check at a sign-in."""
 
 import concurrent.futures
 import contextlib
@@ -56,7 +56,7 @@ def _hasher() -> concurrent.futures.ThreadPoolExecutor:
 
 
 def is_password(password: str, reference: str) -> bool:
-    """Whether a password is the one of a hash, argon2 or (from elsewhere) bcrypt."""
+    """Whether a password has a certain hash: argon2, or bcrypt if it has been imported."""
     with _hashing() as call:
         return bool(call(_verify, password, reference))
 
@@ -64,14 +64,14 @@ def is_password(password: str, reference: str) -> bool:
 def _verify(password: str, reference: str) -> bool:
     if reference.startswith("$2"):
         return bcrypt.checkpw(password.encode()[:72], reference.encode())
-    try:  # FlaskSimpleAuth's own check logs an error for each wrong one
+    try:  # FlaskSimpleAuth's check would log an error for each wrong password
         return argon2.PasswordHasher().verify(reference, password)
     except (argon2.exceptions.VerificationError, argon2.exceptions.InvalidHashError):
         return False
 
 
 def hash_password(password: str, check: bool = True) -> str:
-    """The hash of a password; 400 if it is weak, unless it need not be checked."""
+    """Hash a password; 400 if `check` finds it too weak, 503 if too many wait for a hash."""
     app = flask.current_app
     assert isinstance(app, fsa.Flask)
     with _hashing() as call:
@@ -79,7 +79,10 @@ def hash_password(password: str, check: bool = True) -> str:
 
 
 def renewed_hash(login: str, password: str, reference: str) -> str:
-    """The hash that the store has from now on: another one if it was not made as ours are."""
+    """Replace the hash of a right password if its algorithm or parameters are others than ours.
+
+    Returns the hash that the store has from now on.
+    """
     hasher = argon2.PasswordHasher(**flask.current_app.config["FSA_PASSWORD_OPTS"])
     if reference.startswith("$argon2") and not hasher.check_needs_rehash(reference):
         return reference
@@ -88,18 +91,19 @@ def renewed_hash(login: str, password: str, reference: str) -> str:
 
 
 def check_password(login: object, password: object) -> Credentials | None:
-    """A user's credentials if the password is right and the user active, else None.
+    """The credentials of a user if the password is right and the user active, else None.
 
-    An unknown user takes as long as a known one. Raises 429 after too many failures.
+    An unknown user takes as long as a known one. Raises 429 after too many failures, and 503 if too
+    many wait for a hash.
     """
     if not isinstance(login, str) or not isinstance(password, str):
         raise fsa.ErrorResponse("username and password must be texts", 400)
-    nobody: str = flask.current_app.config["ACME_NOBODY"]
+    dummy_hash: str = flask.current_app.config["ACME_DUMMY_HASH"]
     limiter().check(login)
     with _hashing() as call:
-        limiter().check(login)  # once more: others may have failed while this one waited
+        limiter().check(login)  # again, because others may have failed while this one waited
         credentials = db.get_credentials(login)
-        reference = credentials.password if credentials else nobody
+        reference = credentials.password if credentials else dummy_hash
         right = call(_verify, password, reference)
         if not right or not credentials or not credentials.active:
             count_failure(login)

@@ -1,6 +1,6 @@
-"""The count of failed attempts: who has guessed wrong too often must wait.
+"""Rate limiting of failed logins, against brute force (OWASP Authentication Cheat Sheet).
 
-Counted are passwords and one-time passwords, by address and login, and by address alone.
+Wrong passwords and one-time passwords are counted by address and login, and by address alone.
 """
 
 import contextlib
@@ -24,14 +24,17 @@ log = logging.getLogger("acme")
 
 # settings of version 0.1 that are accepted under their old names, until version 0.3
 RENAMED = {"ACME_LOGIN_LIMIT": "ACME_RATE_LIMIT", "ACME_LIMITS": "ACME_RATE_LIMIT_STORAGE"}
-RETRY = 5.0  # seconds until a storage that has failed is asked again
+RETRY_SECONDS = 5.0  # until a storage that has failed is asked again
 TIMEOUT_SECONDS = 0.5  # for each answer of a Redis
 MAX_CHECK_SECONDS = 0.25  # a Redis that takes longer for one check counts as failed
 
 
 @functools.lru_cache(1000)
 def network(address: str | None) -> str:
-    """Who is counted as one: an IPv4 address, or the /64 of IPv6 that one subscriber gets."""
+    """The network that counts as one client: an IPv4 address, or the /64 of an IPv6 address.
+
+    A subscriber gets at least a /64 (RFC 6177), and could use another address for each attempt.
+    """
     if address and ":" in address:
         with contextlib.suppress(ValueError):
             ip = ipaddress.IPv6Address(address)
@@ -43,9 +46,9 @@ class RateLimiter:
     """Counts in a storage of the `limits` library, such as `memory://` or `redis://host:6379`."""
 
     def __init__(self, rates: str, storage: str) -> None:
-        """`rates` are two, for an address and login, and for an address: `10/minute, 100/hour`.
+        """Two rates, for an address and login and for an address, as in `10/minute, 100/hour`.
 
-        Raises ValueError for what is none, and for a storage that there is not.
+        Raises ValueError if they are malformed, and if the storage cannot be used.
         """
         try:
             self._per_login, self._per_address = limits.parse_many(rates)
@@ -67,27 +70,27 @@ class RateLimiter:
             }
         try:
             self._limiter = _limiter(storage, **options)
-        except Exception as e:  # which may have a password in it
+        except Exception as e:  # its message may contain a password
             scheme = storage.partition(":")[0]
             raise ValueError(
                 f"ACME_RATE_LIMIT_STORAGE={scheme}:… cannot be used: {type(e).__name__}"
             ) from None
         self._spare = _limiter("memory://")
-        self._failed = -RETRY  # when the storage has failed to answer, in monotonic seconds
+        self._failed = -RETRY_SECONDS  # when the storage has failed to answer, in monotonic seconds
 
     def _keys(self, login: str, everywhere: bool) -> list[tuple[limits.RateLimitItem, str, str]]:
         address = network(flask.request.remote_addr)
         keys = [(self._per_login, address, login[:64]), (self._per_address, address, "")]
-        # who guesses codes has the password: no address is a stranger's
+        # a caller who guesses codes has the password, and may do so from many addresses
         return [*keys, (self._per_login, "everywhere", login[:64])] if everywhere else keys
 
     def _ask(self, question: Callable[[limits.strategies.RateLimiter], None]) -> bool:
         """Ask the storage, unless it has just failed; whether it has answered.
 
-        A sign-in asks up to six times, and others wait behind it: one that is slow has failed, too.
+        A sign-in asks up to six times while others wait, so a slow storage counts as failed.
         """
         start = time.monotonic()
-        if start < self._failed + RETRY:
+        if start < self._failed + RETRY_SECONDS:
             return False
         try:
             question(self._limiter)
@@ -101,9 +104,9 @@ class RateLimiter:
         return answered
 
     def check(self, login: str, everywhere: bool = False) -> None:
-        """Before an attempt: 429 with Retry-After if there were too many, right or wrong.
+        """Before an attempt: 429 with `Retry-After` (RFC 6585) after too many failures.
 
-        `everywhere` counts those for the login from all addresses together as well.
+        `everywhere` limits the failures for the login from all addresses together as well.
         """
 
         def check(limiter: limits.strategies.RateLimiter) -> None:
@@ -115,10 +118,10 @@ class RateLimiter:
                     raise fsa.ErrorResponse(message, 429, {"Retry-After": str(wait)})
 
         self._ask(check)
-        check(self._spare)  # what was counted here while the storage had failed
+        check(self._spare)  # failures that were counted here while the storage had failed
 
     def fail(self, login: str, everywhere: bool = False) -> None:
-        """After an attempt that failed."""
+        """Count a failed attempt; the arguments are those of `check`."""
 
         def fail(limiter: limits.strategies.RateLimiter) -> None:
             for rate, *key in self._keys(login, everywhere):
@@ -141,7 +144,7 @@ def limiter() -> RateLimiter:
 
 
 def count_failure(login: str, everywhere: bool = False) -> None:
-    """Count a failed attempt and audit it; what is no login may be a password, and is left out."""
+    """Count a failed attempt and audit it; a malformed login may be a password, and is left out."""
     limiter().fail(login, everywhere)
     try:
         audit("failed attempt", values.Login(login))
@@ -150,7 +153,7 @@ def count_failure(login: str, everywhere: bool = False) -> None:
 
 
 def init_app(app: fsa.Flask) -> None:
-    """Set up the limiter that the configuration asks for; ValueError if there is none such."""
+    """Set up the rate limiter as configured; ValueError if a setting is wrong."""
     for old, new in RENAMED.items():
         value = app.config.get(old, os.environ.get(old))
         if value is not None and new not in os.environ:

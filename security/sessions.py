@@ -1,4 +1,4 @@
-"""Sessions in the store, the tokens (JWT) that name them, and refresh token rotation."""
+"""Sessions in the store, the access tokens (JWT) that name them, and refresh token rotation."""
 
 import functools
 import hashlib
@@ -24,29 +24,33 @@ OTP_MINUTES = 5.0  # for the second step of a sign-in
 
 
 def wrong_token() -> fsa.ErrorResponse:
-    """The one answer to every bad token, and its challenge (RFC 6750)."""
+    """The 401 for every invalid token, whatever is wrong with it, and its challenge (RFC 6750)."""
     caller().challenge = 'Bearer realm="acme", error="invalid_token"'
     return fsa.ErrorResponse("invalid token: get a new one at /token", 401)
 
 
 def sha256(secret: str) -> str:
+    """The hash in hexadecimal of a secret that is too long to be guessed."""
     return hashlib.sha256(secret.encode()).hexdigest()
 
 
-def begin_session(login: str, lasting: bool) -> tuple[str, str | None]:
-    """A session's token, and its refresh cookie if it lasts longer than the token.
+def begin_session(login: str, with_cookie: bool) -> tuple[str, str | None]:
+    """Begin a session: its token, and the value of its refresh cookie if it has one.
 
-    Raises 401 if the user is not as he was when the password was checked.
+    A session with a cookie lasts `SESSION_SECONDS`, another one as long as its token. Raises 401 if
+    the user has been disabled, or the credentials have changed, since the password was checked.
     """
     now = time.time()
-    secret = secrets.token_urlsafe(32) if lasting else None
+    seconds = 60 * flask.current_app.config["FSA_TOKEN_DELAY"]
+    secret = None
+    if with_cookie:
+        seconds, secret = SESSION_SECONDS, secrets.token_urlsafe(32)
     session = Session(
         id=secrets.token_urlsafe(16),
         login=login,
         created=now,
         used=now,
-        expires=now
-        + (SESSION_SECONDS if lasting else 60 * flask.current_app.config["FSA_TOKEN_DELAY"]),
+        expires=now + seconds,
         origin=flask.request.remote_addr or "",
         secret=sha256(secret) if secret else None,
     )
@@ -61,29 +65,29 @@ def begin_session(login: str, lasting: bool) -> tuple[str, str | None]:
 
 
 def _token(login: str, realm: str, scope: str, minutes: float) -> str:
-    """A token as FlaskSimpleAuth makes them, signed with the first of the secrets (JWT, HS256)."""
+    """A token (JWT, RFC 7519) with FlaskSimpleAuth's claims, signed with the first secret."""
     claims = {"sub": login, "aud": realm, "scope": scope, "exp": int(time.time() + 60 * minutes)}
     key: str = flask.current_app.config["ACME_TOKEN_SECRETS"][0]
     return jwt.encode(claims, key, "HS256")
 
 
 def session_token(login: str, session: str) -> str:
-    """The token that opens the API in the name of a session."""
+    """The access token of a session."""
     config = flask.current_app.config
     return _token(login, config["FSA_REALM"], session, config["FSA_TOKEN_DELAY"])
 
 
 def first_step_token(login: str, credentials: Credentials) -> str:
-    """The token for the second step of a sign-in, good as long as the password is the same."""
+    """The token for the second step of a sign-in, valid until the password changes."""
     return _token(login, OTP_REALM, sha256(credentials.password), OTP_MINUTES)
 
 
 def refresh_session(cookie: str) -> tuple[str, str, float] | None:
     """A new token, a new refresh cookie and when it expires; None if the session has ended.
 
-    Refresh token rotation with reuse detection (RFC 9700, 4.14.2): a cookie that is used again
-    after `GRACE_SECONDS` has been stolen, or its successor has, and ends the session. The new
-    secret is derived from the old one, so that tabs that are restored at once, all with the same
+    Refresh token rotation with reuse detection (RFC 9700, 4.14.2): if a cookie is used again after
+    `GRACE_SECONDS`, it or its successor has been stolen, and the session ends. The new secret is
+    derived from the old one, so that browser tabs that are restored at once, all with the same
     cookie, get the same successor.
     """
     session, _, secret = cookie.partition(".")
@@ -104,9 +108,10 @@ def refresh_session(cookie: str) -> tuple[str, str, float] | None:
 
 @functools.lru_cache(4096)
 def token_claims(token: str, keys: tuple[str, ...], realm: str) -> tuple[str, str, int]:
-    """A token's login, scope and end, if one of the secrets has signed it for the realm; else 401.
+    """The login, scope and expiry of a token that one of the keys has signed for a realm; else 401.
 
-    What is refused is not remembered, and whoever asks must look at the clock.
+    The result is cached, which saves 30 us a request: the caller must compare the expiry, in
+    seconds since 1970, with the time. An invalid token is not cached.
     """
     for key in keys:
         try:

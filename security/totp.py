@@ -1,4 +1,4 @@
-"""One-time passwords (TOTP, RFC 6238), the second factor."""
+"""The second factor (MFA): time-based one-time passwords (TOTP, RFC 6238)."""
 
 import functools
 import hmac
@@ -11,7 +11,7 @@ import pyotp
 from database import db
 from security.rate_limit import count_failure, limiter
 
-totp_lock = threading.Lock()  # one code is checked at a time: guesses at once count as others do
+totp_lock = threading.Lock()  # one check at a time, so that simultaneous guesses are counted
 
 wrong_code = functools.partial(fsa.ErrorResponse, "invalid code, or used before")
 
@@ -21,8 +21,9 @@ def check_code(
 ) -> bool:
     """Whether a one-time password is right and not used before (RFC 6238, 5.2).
 
-    The clock of the user's device may be 30 seconds off. `on` switches them on or off along with
-    it; on ends all sessions but `session`. Raises 429 after too many failures.
+    The clock of the user's device may be 30 seconds off. `on` switches one-time passwords on or off
+    in the same transaction; on ends all sessions of the user but `session`. Raises 429 after too
+    many failures from all addresses together.
     """
     now = int(time.time())
     totp = pyotp.TOTP(secret or pyotp.random_base32())

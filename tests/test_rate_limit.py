@@ -27,7 +27,9 @@ from tests.conftest import (
 
 LIMIT = 5
 WORKERS = 2
-SERVE = "import serve; from security import rate_limit; rate_limit.RETRY = 0.2; serve.main()"
+SERVE = (
+    "import serve; from security import rate_limit; rate_limit.RETRY_SECONDS = 0.2; serve.main()"
+)
 
 
 @contextlib.contextmanager

@@ -55,4 +55,4 @@ class Flask(fsa.Flask):
 
     def create_token(self, user: str | None = None) -> str:
         """A token for a user, by default the caller, with a session that lasts as long (401)."""
-        return begin_session(user or str(self.get_user()), lasting=False)[0]
+        return begin_session(user or str(self.get_user()), with_cookie=False)[0]
