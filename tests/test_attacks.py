@@ -49,6 +49,25 @@ def test_a_route_of_a_fork_does_not_redirect():
     assert said == ["404 application/json", "200 application/json"]
 
 
+@pytest.mark.parametrize(
+    "path",
+    ["/%0aERROR:acme:forged", "/%0d%0aX-Bad:%201", "/%1b[2J", "/%c2%9b2J", "/%e2%80%a8", "/%00"],
+)
+@pytest.mark.parametrize(
+    ("method", "headers", "status"),
+    [
+        ("GET", {}, 404),
+        ("DELETE", {"Origin": f"https://{EVIL}"}, 403),
+    ],
+)
+def test_a_path_forges_neither_headers_nor_log_lines(caplog, path, method, headers, status):
+    """In `dev` mode a header shows it, whichever check refuses the request first."""
+    answer = app.test_client().open(path, method=method, headers=headers)
+    assert answer.status_code == status
+    assert all(value.isascii() and value.isprintable() for value in answer.headers.values())
+    assert all(record.getMessage().isprintable() for record in caplog.records)
+
+
 @pytest.mark.parametrize("target", ["memory"], indirect=True)
 def test_no_page_may_be_framed(target):
     """Clickjacking: whatever is HTML forbids it, to old browsers as well."""

@@ -45,6 +45,12 @@ _NO_FILES: ImmutableMultiDict[str, FileStorage] = ImmutableMultiDict()
 class Request(flask.Request):
     """A request whose body is a JSON object, a form, or nothing."""
 
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        if not self.path.isascii() or not self.path.isprintable():
+            # logs show it, and FlaskSimpleAuth in a header: neither can hold just anything
+            self.path = urllib.parse.quote(self.path)
+
     @cached_property
     def stream(self) -> IO[bytes]:
         """The body, read in one go where its length is known: each read waits for the server.
@@ -124,9 +130,6 @@ class Request(flask.Request):
 def check_request() -> None:
     """Before a request: refuse what is malformed with 400, and what is too large with 413."""
     request = cast(Request, flask.globals.request_ctx.request)
-    if not request.path.isascii() or not request.path.isprintable():
-        # FlaskSimpleAuth shows the path in a header, which cannot hold just anything
-        request.path = urllib.parse.quote(request.path)
     if request.query_string:
         if CREDENTIALS & request.args.keys():
             message = "credentials do not belong in a URL: send them in the body or a header"
