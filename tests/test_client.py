@@ -29,8 +29,9 @@ for (const expression of expressions) {
 }
 console.log(JSON.stringify(found, (_, v) => (typeof v === "bigint" ? `${v}n` : v)))
 """
-ME = {"email": "acme@acme.org", "login": "acme", "admin": True, "active": True, "otp": False}
-SUE = {"email": "s@acme.org", "login": "sue", "admin": False, "active": True, "otp": False}
+BOTH = {"active": True, "otp": False}
+ME = {"email": "acme@acme.org", "login": "acme", "admin": True, **BOTH}
+SUE = {"email": "s@acme.org", "login": "sue", "admin": False, **BOTH}
 AGE = '{ name: "x", born: "2000-01-01" }'
 CALLS = [
     ("acme.login", ""),
