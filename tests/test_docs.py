@@ -103,7 +103,7 @@ def copy(tmp_path):
 
 def blocks(page, language):
     """The blocks of code of a page."""
-    return re.findall(rf"(?s)```{language}\n(.*?)```", (ROOT / page).read_text())
+    return re.findall(rf"(?ms)^```{language}\n(.*?)^```$", (ROOT / page).read_text())
 
 
 def test_rename_leaves_no_trace_and_the_tutorial_passes(copy):
@@ -114,4 +114,19 @@ def test_rename_leaves_no_trace_and_the_tutorial_passes(copy):
     assert left.stdout == ""
     assert not [file for file in copy.rglob("*") if "acme" in file.name.lower()]
     done = run(sys.executable, "-m", "pytest", "-q", "test.py", cwd=copy)
+    assert done.returncode == 0, done.stdout
+
+
+def test_add_a_role_works_as_it_stands(copy):
+    """The diffs of docs/add-a-role.md apply, and the tests in them pass in process."""
+    (script,) = blocks("docs/add-a-role.md", "bash")
+    done = subprocess.run(
+        ["bash", "-euo", "pipefail", "-c", script], cwd=copy, capture_output=True, text=True
+    )
+    assert done.returncode == 0, f"docs/add-a-role.md: change what does not apply: {done.stderr}"
+    done = run(sys.executable, "-m", "docs.routes", cwd=copy)
+    assert done.returncode == 0, done.stderr
+    tests = ["tests/test_auditor.py", "tests/test_authorization.py::test_declarations"]
+    command = ["-m", "pytest", "-q", "-k", "not http and not postgresql", *tests]
+    done = run(sys.executable, *command, cwd=copy)
     assert done.returncode == 0, done.stdout
