@@ -153,6 +153,23 @@ def end_with_parent() -> None:
         ctypes.CDLL(None).prctl(1, signal.SIGTERM)  # PR_SET_PDEATHSIG
 
 
+def greet(here: str, database_url: str, given: bool) -> None:
+    """Tell how to use the server at a URL; `given` if the password is not from `.env`."""
+    where, read = (
+        ("the environment", "") if given else (ENV_FILE, f". {shlex.quote(str(ENV_FILE))} && ")
+    )
+    print(
+        f"Acme serves {here} from {place(database_url)}",
+        f"  open        {here}/ in a browser",
+        "  sign in as  acme, the administrator",
+        f"  password    ACME_PASS in {where}",
+        f'  try         {read}curl -u "acme:$ACME_PASS" {here}/hello-me',
+        "  stop        Ctrl-C",
+        sep="\n",
+        flush=True,
+    )
+
+
 def main() -> None:
     """Serve until told to stop."""
     given = "ACME_PASS" in os.environ
@@ -186,19 +203,7 @@ def main() -> None:
     os.register_at_fork(after_in_child=end_with_parent)
     gc.freeze()  # what has been loaded is theirs for good: nothing to look through for garbage
     here = f"{'https' if cert else 'http'}://{f'[{host}]' if ':' in host else host}:{port}"
-    where, read = (
-        ("the environment", "") if given else (ENV_FILE, f". {shlex.quote(str(ENV_FILE))} && ")
-    )
-    print(
-        f"Acme serves {here} from {place(url)}",
-        f"  open        {here}/ in a browser",
-        "  sign in as  acme, the administrator",
-        f"  password    ACME_PASS in {where}",
-        f'  try         {read}curl -u "acme:$ACME_PASS" {here}/hello-me',
-        "  stop        Ctrl-C",
-        sep="\n",
-        flush=True,
-    )
+    greet(here, url, given)
     Server(
         "app:app",
         address=host,
