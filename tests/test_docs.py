@@ -76,6 +76,26 @@ def test_files_and_commands_in_code_style_exist(page):
         assert any((place / name).exists() for place in places), f"{page.name}: {name}"
 
 
+def test_each_concept_leads_to_its_file():
+    """A search for the usual name finds the file, in the code and in docs/architecture.md."""
+    _, _, section = (ROOT / "docs/architecture.md").read_text().partition("## Where to look")
+    table = section.partition("\n## ")[0].lower()
+    for term, file in {
+        "brute force": "security/rate_limit.py",
+        "rate limit": "security/rate_limit.py",
+        "connection pool": "store/pool.py",
+        "CORS": "web/cors.py",
+        "CSRF": "web/csrf.py",
+        "keyset pagination": "openapi/returns.py",
+        "MFA": "security/totp.py",
+        "TOTP": "security/totp.py",
+        "refresh token rotation": "security/sessions.py",
+    }.items():
+        assert term.lower() in (ROOT / file).read_text().lower(), f"{file} does not name {term}"
+        rows = [row for row in table.splitlines() if term.lower() in row and file in row]
+        assert rows, f"docs/architecture.md, Where to look: {term} in {file}"
+
+
 def test_version_is_the_newest_in_the_changelog():
     versions = re.findall(r"(?m)^## ([\d.]+) - ", (ROOT / "CHANGELOG.md").read_text())
     assert versions[0] == acme.__version__
