@@ -145,7 +145,7 @@ def is_refused(attempts):
 
 def test_a_redis_that_reads_but_does_not_write_gives_no_more_guesses(monkeypatch):
     """One that is full, or a replica, answers each check, and refuses each count."""
-    monkeypatch.setattr(rate_limit, "RETRY", 0.0)  # it is asked each time
+    monkeypatch.setattr(rate_limit, "RETRY_SECONDS", 0.0)  # it is asked each time
     attempts = rate_limit.RateLimiter("3/hour, 99/hour", "memory://")
     monkeypatch.setattr(attempts._limiter, "hit", lambda *_: 1 / 0)
     assert [is_refused(attempts) for _ in range(6)] == [False] * 3 + [True] * 3
