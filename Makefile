@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN = .venv/bin
 
-.PHONY: help run test install requirements lint types check docs screenshots bench flood clean
+.PHONY: help run test install requirements lint types check docs screenshots bench flood mutants mutants-sql clean
 .PHONY: db-upgrade backup restore export import
 
 help:  ## this list
@@ -48,6 +48,13 @@ bench: .venv/dev .venv-bench/bench  ## measure speed beside the peers (QUICK=1: 
 flood: .venv/dev  ## measure requests with a token during a flood of sign-ins
 	$(BIN)/python bench/flood.py
 
+mutants: .venv/dev  ## change the code in one place at a time, and list what the tests do not notice (MODULE=security/totp.py)
+	$(BIN)/mutmut run $(if $(MODULE),"$(subst /,.,$(MODULE:.py=)).*") | tail -n 1
+	$(BIN)/mutmut results
+
+mutants-sql: .venv/dev  ## the same for the SQL of the stores (QUERY=rotate_session)
+	$(BIN)/python bench/mutants_sql.py $(QUERY)
+
 # the database of make run, unless ACME_DATABASE names another
 DB = ACME_DATABASE=$${ACME_DATABASE:-sqlite:///acme.db} $(BIN)/flask --app ./app.py db
 FILE = acme-$(shell date -u +%Y%m%dT%H%M%SZ).backup
@@ -68,7 +75,7 @@ import: .venv/run  ## import the export FILE= into an empty database
 	@$(DB) import "$(FILE)"
 
 clean:  ## remove installed and cached files, but neither secrets nor data
-	rm -rf .venv .venv-bench .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf .venv .venv-bench mutants .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # the virtual environments, for running, for development and for benchmarks
