@@ -12,10 +12,10 @@ import acme
 import auth
 import values
 from openapi.returns import Answer, Error
-from openapi.routes import BODIES, Route, kind_of, members, routes
+from openapi.routes import BODIES, Route, kind_of, routes
 from values import Schema
 from web.files import File
-from web.requests import Json
+from web.kinds import members
 from web.strict_json import MAX_DEPTH
 
 SCHEMAS = "#/components/schemas/"
@@ -131,7 +131,7 @@ class Document:
 
     def schema(self, kind: Any) -> dict[str, Any]:
         """The JSON Schema of a type; an object is a reference into `components`."""
-        if kind in (Json, Any):
+        if kind in (fsa.JsonData, Any):
             words = f"Any JSON value with at most {MAX_DEPTH} levels."
             return {"description": words, "examples": [["one", "two"]]}
         if hasattr(kind, "SCHEMA"):

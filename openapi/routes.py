@@ -2,15 +2,15 @@
 
 import inspect
 import re
-import typing
 from collections.abc import Callable, Iterator
-from types import UnionType
 from typing import Annotated, Any, Literal, NamedTuple, get_args, get_origin
 
 import FlaskSimpleAuth as fsa
 from flask.typing import ResponseReturnValue
 
 from security.declarations import declaration_of
+from web.kinds import members, without_none
+from web.parameters import hint_of
 
 METHODS = ("GET", "POST", "PUT", "PATCH", "DELETE")
 SCHEMES = ["token", "basic", "param"]  # the default, if FSA_AUTH_DEFAULT is not set
@@ -60,17 +60,9 @@ class Route(NamedTuple):
         return found
 
 
-def members(hint: Any) -> tuple[Any, ...]:
-    """The members of a union; of another type, the type itself."""
-    return get_args(hint) if get_origin(hint) in (UnionType, typing.Union) else (hint,)
-
-
 def kind_of(hint: inspect.Parameter) -> Any:
     """The type of a parameter without `| None`; `str` if it has no annotation."""
-    if hint.annotation is inspect.Parameter.empty:
-        return str
-    kinds = [kind for kind in members(hint.annotation) if kind is not type(None)]
-    kind = kinds[0] if len(kinds) == 1 else hint.annotation
+    kind = without_none(hint_of(hint))
     # FlaskSimpleAuth does not enforce the metadata of Annotated
     return get_args(kind)[0] if get_origin(kind) is Annotated else kind
 

@@ -6,17 +6,19 @@ import http.client
 import json
 import os
 import socket
+import sys
 import urllib.parse
 
 import FlaskSimpleAuth as fsa
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from werkzeug.test import EnvironBuilder, run_wsgi_app
 
 import values
 from store import base
 from test import app
-from tests.conftest import LIVE, new_name
+from tests.conftest import LIVE, new_name, run
 from web import errors
 
 FORM = "application/x-www-form-urlencoded"
@@ -28,6 +30,10 @@ MIB = 2**20
 
 def nested(levels: int) -> str:
     return '{"p":' + "[" * (levels - 1) + "]" * (levels - 1) + "}"
+
+
+def members(count: int) -> str:
+    return json.dumps({str(n): n for n in range(count)})
 
 
 # method, path, content type, body, status, what the message must contain
@@ -56,6 +62,12 @@ def nested(levels: int) -> str:
         ("GET", "/len", JSON, nested(1000), 400, "levels"),
         ("GET", "/len", JSON, nested(100_000), 400, "levels"),
         ("GET", "/len", JSON, '{"p":[' + "[0]," * 110_000 + "0]}", 400, "100000 arrays"),
+        ("GET", "/len", JSON, '{"p":[' + "7," * 100_000 + "7]}", 400, "100000 arrays"),
+        ("GET", "/len", JSON, '{"p":"' + "7,[{" * 100_000 + '"}', 200, None),
+        ("GET", "/len", JSON, '{"p":"' + '\\",' * 150_000 + '"}', 200, None),
+        ("GET", "/hello", JSON, members(1001), 400, "1000 members"),
+        ("GET", "/hello", JSON, members(1000), 400, "unexpected"),
+        ("GET", "/len", JSON, '{"p":' + members(1001) + "}", 200, None),
         ("GET", "/hello", JSON, "{", 400, "JSON"),
         # credentials that are none, beside a token that is good
         ("POST", "/stuff", JSON, '{"stuff":"a","price":1,"username":null}', 400, "a text"),
@@ -76,6 +88,31 @@ def nested(levels: int) -> str:
             "UTF",
         ),
         ("POST", "/stuff", MULTIPART, PART.format("s", ";a=b" * 500) + "a\r\n--x--", 400, "header"),
+        *(
+            ("POST", "/stuff", MULTIPART, body, 400, word)
+            for body, word in [
+                (PART.format("a\rb", "") + "a\r\n--x--", "a header"),
+                (PART.format("a\nb", "") + "a\r\n--x--", "a header"),
+                (PART.format("a\r\nb", "") + "a\r\n--x--", "a header"),
+                (PART.format("a", "\r ;x=y") + "a\r\n--x--", "a header"),
+                (PART.format("a", "\r\n ;x=y") + "a\r\n--x--", "a header"),
+                (PART.format("a", "\r\nX-A: 1\r\nx-a: 2") + "a\r\n--x--", "a header"),
+                (PART.format("", ";name*=utf-8''a%0D%0Ab")[:-4] + "\r\n\r\na\r\n--x--", "a name"),
+                (PART.replace(";", "", 1).format("a", "") + "a\r\n--x--", "a name"),
+                (PART.replace("name", "nom").format("a", "") + "a\r\n--x--", "a name"),
+                ("--x\r\n\r\na\r\n--x--", "blank line"),
+                ("--x\r\na\r\n--x--", "blank line"),
+                (PART.format("a", "") + "a\r\n--x--more", "its boundary"),
+                (PART.format("a", "") + "a\r\n--x\r\n", "its boundary"),
+                ("before" + PART.format("a", "") + "a\r\n--x--", "its boundary"),
+                ("--x--\r\n" + PART.format("a", "") + "a\r\n--x--", "blank line"),
+                ((PART.format("a", "") + "a\r\n") * 101 + "--x--", "100 parts"),
+                ((PART.format("a", "") + "a\r\n") * 100 + "--x--", '"a" is there twice'),
+                ("--x--", "missing"),
+            ]
+        ),
+        ("POST", "/stuff", f"multipart/form-data; boundary={'x' * 71}", "--x--", 400, "boundary"),
+        ("POST", "/stuff", 'multipart/form-data; boundary=""', "----", 400, "boundary"),
         ("POST", "/stuff", "text/plain", '{"stuff":"a","price":1}', 400, "Content-Type"),
         ("POST", "/stuff", None, '{"stuff":"a","price":1}', 400, "Content-Type"),
         # parameters
@@ -101,6 +138,8 @@ def nested(levels: int) -> str:
         ("POST", "/stuff?price=5", FORM, "stuff=a&price=6", 400, '"price" is there twice'),
         ("POST", "/stuff?price=5", JSON, '{"stuff":"a","price":6}', 400, '"price" is there twice'),
         ("GET", "/stuff?limit=1&limit=2", None, "", 400, '"limit" is there twice'),
+        ("POST", "/primes?li=7", JSON, '{"li":[7]}', 400, '"li" is there twice'),
+        ("GET", "/hello?7=1", JSON, members(1000), 400, '"7" is there twice'),
         ("POST", "/days", FORM, 'who={"name":"a","name":"b","born":"2000-01-01"}', 400, "twice"),
         ("GET", "/days?who=%7B%22name%22:1,%22name%22:2%7D", None, "", 400, "twice"),
         ("POST", "/days", FORM, "who=x", 400, "must be JSON"),
@@ -251,6 +290,119 @@ def test_chunked(target, kind, size, status):
         connection.request("POST", "/stuff", chunks, headers)
         with connection.getresponse() as answer:
             assert answer.status == status
+
+
+def raw(target, head, body="", end=True):
+    """The status of what is sent to the server as it is, 0 if it only closes the connection.
+
+    After the `end` nothing more is sent: the server is told so, and may close at once.
+    """
+    host, _, port = target.url.removeprefix("http://").partition(":")
+    with socket.create_connection((host, int(port)), timeout=20) as connection:
+        connection.sendall(f"{head}\r\n\r\n{body}".encode())
+        if end:
+            connection.shutdown(socket.SHUT_WR)
+        said = b""
+        while data := connection.recv(65536):
+            said += data
+            if not end and b"\r\n\r\n" in said:
+                break
+    return int(said.split()[1]) if said else 0
+
+
+HOSTS = [
+    ("HTTP/1.1", [], 400),
+    ("HTTP/1.1", ["acme.example", "acme.example"], 400),
+    ("HTTP/1.1", ["acme.example", "other.example"], 400),
+    ("HTTP/1.1", [""], 400),
+    *(("HTTP/1.1", [host], 400) for host in ("a b", "a/b", "a@b", "a:b", "[::1", "a,b", "a?", "é")),
+    *(
+        ("HTTP/1.1", [host], 200)
+        for host in ("localhost", "a_b.example:8080", "[::1]:80", "127.0.0.1")
+    ),
+    ("HTTP/1.0", [], 200),  # RFC 9112 asks for it from HTTP/1.1 on
+    ("HTTP/1.0", ["a", "b"], 400),
+]
+
+
+@pytest.mark.parametrize("target", LIVE, indirect=True)
+@pytest.mark.parametrize(("protocol", "hosts", "status"), HOSTS)
+def test_host_header_over_http(target, protocol, hosts, status):
+    """A request has one Host header (RFC 9112), with a name or an address."""
+    head = "\r\n".join([f"GET /hello {protocol}", *(f"Host: {host}" for host in hosts)])
+    assert raw(target, head, end=False) == status
+
+
+@pytest.mark.parametrize(("protocol", "hosts", "status"), HOSTS)
+def test_host_header(protocol, hosts, status):
+    """The same in process, as granian hands it on."""
+    environ = EnvironBuilder("/hello").get_environ()
+    environ |= {"SERVER_PROTOCOL": protocol, "HTTP_HOST": ",".join(hosts)}
+    assert run_wsgi_app(app, environ)[1].split()[0] == str(status)
+    if not hosts:
+        del environ["HTTP_HOST"]
+        assert run_wsgi_app(app, environ)[1].split()[0] == str(status)
+
+
+@pytest.mark.parametrize("path", ["/", "/www/index.html", "/docs", "/hello"])
+@pytest.mark.parametrize("header", ["If-Modified-Since", "If-Unmodified-Since", "If-Range", "Date"])
+@pytest.mark.parametrize(
+    "date",
+    [
+        "Mon, 01 Jan 99999999999 00:00:00 GMT",
+        "Mon, 01 Jan 10000 00:00:00 GMT",
+        "Mon, 01 Jan 0001 00:00:00 +1400",
+        "Fri, 31 Dec 9999 23:59:59 -1400",
+        "Mon, 01 Jan 2020 00:00:00 +99999999999",
+        "Mon, 99999999999 Jan 2020 00:00:00 GMT",
+        "Mon, 01 Jan 2020 99999999999:00:00 GMT",
+        "Mon, 00 Jan 0000 00:00:00 GMT",
+        "9" * 5000,
+        "x",
+    ],
+)
+def test_dates_beyond_any_calendar_are_ignored(path, header, date):
+    """As RFC 9110 asks of what is no date."""
+    with app.test_client() as client:
+        res = client.get(path, headers={header: date, "Range": "bytes=0-1"}, buffered=True)
+    assert res.status_code in (200, 206, 304)
+
+
+@pytest.mark.parametrize("target", LIVE, indirect=True)
+@pytest.mark.parametrize("kind", [JSON, MULTIPART])
+@pytest.mark.parametrize("place", range(3))
+def test_truncated_chunked_body_is_refused(target, kind, place):
+    """Chunks whose end does not come are 400 and change nothing, wherever they break off."""
+    name, token = new_name(), target.bearer("susie")["Authorization"]
+    body = json.dumps({"stuff": name, "price": 650}) + "   "
+    if kind == MULTIPART:
+        body = PART.format("stuff", "") + f"{name}\r\n" + PART.format("price", "") + "650\r\n--x--"
+    sent = ["", body[:3], body.rstrip(" ")[:-1]][place]
+    chunk = f"{len(sent):x}\r\n{sent}\r\n" if sent else ""
+    head = (
+        f"POST /stuff HTTP/1.1\r\nHost: x\r\nContent-Type: {kind}\r\n"
+        f"Authorization: {token}\r\nTransfer-Encoding: chunked"
+    )
+    assert raw(target, head, chunk) in (400, 0)
+    assert raw(target, head, f"{chunk}zz\r\n", end=False) == 400
+    assert target.send("GET", f"/stuff/{name}", who="susie").status == 404
+    assert raw(target, head, f"{len(body):x}\r\n{body}\r\n0\r\n\r\n", end=False) == 201
+
+
+def test_worst_requests_are_bounded():
+    """CPU time and memory of what once took too much, by a fifth of the limits (make worst)."""
+    words = [
+        "in the query",
+        "levels",
+        "percent",
+        "header with CR",
+        "a person of",
+        "boundary",
+        "an order",
+    ]
+    done = run(sys.executable, "bench/worst.py", *words)
+    assert done.returncode == 0, done.stdout
+    assert len(done.stdout.splitlines()) > 20
 
 
 @pytest.mark.parametrize("target", LIVE, indirect=True)

@@ -8,35 +8,28 @@ import contextlib
 import io
 import re
 import urllib.parse
-from collections.abc import Callable
 from typing import IO, Any, cast
 
 import flask
 import FlaskSimpleAuth as fsa
-from werkzeug.datastructures import (
-    CombinedMultiDict,
-    FileStorage,
-    ImmutableMultiDict,
-    MultiDict,
-)
-from werkzeug.exceptions import (
-    BadRequest,
-    LengthRequired,
-    RequestEntityTooLarge,
-)
-from werkzeug.formparser import FormDataParser
+from werkzeug.datastructures import FileStorage, ImmutableMultiDict
+from werkzeug.exceptions import BadRequest, LengthRequired, RequestEntityTooLarge
+from werkzeug.http import parse_date
 from werkzeug.middleware.proxy_fix import ProxyFix
 from werkzeug.utils import cached_property
 
-import values
-from web import slow_clients, strict_json
+from web import forms, parameters, slow_clients, strict_json
+from web.parameters import NOTHING_DECLARED
 
 MODES = ("prod", "dev", "debug", "debug1", "debug2", "debug3", "debug4")
-CREDENTIALS = {"username", "password", "current", "code", "token", "access_token", "otp", "secret"}
-LISTS = {"li"}  # parameters that may come several times in a query or a form
-OBJECTS = {"who"}  # parameters that are JSON objects there
-MAX_FIELDS = 1_000  # parameters in a query or a form
+MAX_MEMBERS = 1_000  # of the object in a JSON body
+BODIES = ("POST", "PUT", "PATCH")  # methods whose parameters belong in the body
 
+URLENCODED = "application/x-www-form-urlencoded"
+MULTIPART = "multipart/form-data"
+# a name, an IPv4 or IPv6 address, and a port (RFC 9110); granian joins two Host headers by a comma
+HOST = re.compile(r"([A-Za-z0-9._-]{1,255}|\[[0-9A-Fa-f:.]{2,45}\])(:[0-9]{1,5})?")
+DATES = ("HTTP_IF_MODIFIED_SINCE", "HTTP_IF_UNMODIFIED_SINCE", "HTTP_IF_RANGE")
 
 _NOTHING: ImmutableMultiDict[str, str] = ImmutableMultiDict()
 _NO_FILES: ImmutableMultiDict[str, FileStorage] = ImmutableMultiDict()
@@ -71,24 +64,38 @@ class Request(flask.Request):
 
     # FlaskSimpleAuth looks for parameters in each of these: what is empty need not be parsed
 
-    @property
-    def args(self) -> MultiDict[str, str]:
-        """The parameters of the query."""
-        return super().args if self.query_string else _NOTHING
+    @cached_property
+    def args(self) -> ImmutableMultiDict[str, str]:
+        """The parameters of the query; 400 if they are malformed."""
+        if not self.query_string:
+            return _NOTHING
+        try:
+            return ImmutableMultiDict(forms.parse_urlencoded(self.query_string))
+        except ValueError as e:
+            raise BadRequest(str(e)) from None
 
     @property
     def form(self) -> ImmutableMultiDict[str, str]:
         """The parameters of a form."""
-        return super().form if self._is_form else _NOTHING
+        return self._form[0]
 
     @property
     def files(self) -> ImmutableMultiDict[str, FileStorage]:
         """The files of a form."""
-        return super().files if self._is_form else _NO_FILES
+        return self._form[1]
 
     @cached_property
-    def _is_form(self) -> bool:
-        return "form" in self.mimetype and bool(self.get_data())
+    def _form(self) -> tuple[ImmutableMultiDict[str, str], ImmutableMultiDict[str, FileStorage]]:
+        """Fields and files of a form; 400 if it is malformed."""
+        if "form" not in self.mimetype or not (body := self.get_data()):
+            return _NOTHING, _NO_FILES
+        try:
+            if self.mimetype != MULTIPART:
+                return ImmutableMultiDict(forms.parse_urlencoded(body)), _NO_FILES
+            form = forms.parse_multipart(body, self.mimetype_params.get("boundary", ""))
+        except ValueError as e:
+            raise BadRequest(str(e)) from None
+        return ImmutableMultiDict(form.fields), ImmutableMultiDict(form.files)
 
     def has_open_end(self) -> bool:
         """Whether there may be a body although no length is said."""
@@ -111,6 +118,8 @@ class Request(flask.Request):
             value = strict_json.loads(text) if text.strip() else {}
             if not isinstance(value, dict):
                 raise ValueError("it is something else")
+            if len(value) > MAX_MEMBERS:
+                raise ValueError(f"it has more than {MAX_MEMBERS} members")
         except ValueError as e:
             raise BadRequest(f"the body must be a JSON object in UTF-8: {e}") from None
         # whether they are looked at or not: a token may come first
@@ -120,126 +129,77 @@ class Request(flask.Request):
             raise BadRequest("password must be a text")
         return value
 
-    def make_form_data_parser(self) -> FormDataParser:
-        """A parser that complains of a broken form, rather than read it as an empty one."""
-        parser = super().make_form_data_parser()
-        parser.silent = False
-        return parser
-
 
 def check_request() -> None:
     """Before a request: refuse what is malformed with 400, and what is too large with 413."""
     request = cast(Request, flask.globals.request_ctx.request)
-    if request.query_string:
-        if CREDENTIALS & request.args.keys():
-            message = "credentials do not belong in a URL: send them in the body or a header"
-            raise BadRequest(message)
-        _check_urlencoded(request.query_string)
+    _check_head(request)
     body = b""
     if request.content_length or request.has_open_end():
         with slow_clients.reading(request):
             body = request.get_data()
-    if body or request.content_length:
         _check_body(request, body)
     if request.args or (body and not request.is_json):
-        _check_parameters(request)
+        _check_names(request)
 
 
-def _check_body(request: flask.Request, body: bytes) -> None:
-    most = request.max_content_length
-    if request.content_length is None:
+def _check_head(request: Request) -> None:
+    environ = request.environ
+    host = environ.get("HTTP_HOST")
+    # the last two are what granian and Werkzeug call HTTP/1.0, whose clients may leave it out
+    if not (host and HOST.fullmatch(host)) and (
+        host or environ.get("SERVER_PROTOCOL") not in ("HTTP/1", "HTTP/1.0")
+    ):
+        raise BadRequest("a request must have one Host header, with a name or an address")
+    for header in DATES:
+        if header in environ:
+            try:
+                parse_date(environ[header])
+            except (OverflowError, ValueError):  # beyond any calendar: to be ignored (RFC 9110)
+                del environ[header]
+
+
+def _check_body(request: Request, body: bytes) -> None:
+    if request.content_length is not None:
+        if len(body) != request.content_length:
+            raise BadRequest("the body is shorter than its Content-Length")
+    elif len(body) == request.max_content_length:
         # Werkzeug cuts a chunked body off at the limit, and does not say whether there was more
-        if len(body) == most:
-            raise RequestEntityTooLarge
-    elif len(body) != request.content_length:
-        raise BadRequest("the body is shorter than its Content-Length")
+        raise RequestEntityTooLarge
+    elif "HTTP_TRANSFER_ENCODING" in request.environ and not body.strip():
+        # granian does not tell whether the last chunk has come; what is left of JSON or of a
+        # multipart form that is cut short is malformed, unless nothing is left
+        raise BadRequest("the chunked body is empty, or cut short")
+    elif not body:
+        return
     if request.mimetype == "application/json" or request.mimetype.endswith("+json"):
         request.get_json()
-    elif request.mimetype == "application/x-www-form-urlencoded":
-        if request.content_length is None:
-            raise LengthRequired("a chunked form does not tell where it ends: send its length")
-        _check_urlencoded(body)
-    elif request.mimetype == "multipart/form-data":
-        _check_multipart(request, body)
-    else:
+    elif request.mimetype == URLENCODED and request.content_length is None:
+        raise LengthRequired("a chunked form does not tell where it ends: send its length")
+    elif request.mimetype not in (URLENCODED, MULTIPART):
         raise BadRequest("the body must be a form or application/json: set Content-Type")
 
 
-def _check_parameters(request: flask.Request) -> None:
-    """Refuse a parameter that is there twice: which one is meant?
-
-    And an object that FlaskSimpleAuth would take from a form without looking closely.
-    """
-    fields: MultiDict[str, Any] = CombinedMultiDict([request.args, request.form, request.files])
-    names = [name for name, _ in fields.items(multi=True) if name not in LISTS]
-    if request.is_json:
-        names += request.get_json()
-    if len(names) > len(set(names)):
-        twice = min(name for name in names if names.count(name) > 1)
-        raise BadRequest(f'parameter "{twice}" is there twice')
-    for name in OBJECTS.intersection(fields):
-        try:
-            strict_json.loads(fields[name])
-        except (TypeError, ValueError) as e:
-            raise BadRequest(f'parameter "{name}" must be JSON: {e}') from None
-
-
-def _check_multipart(request: flask.Request, body: bytes) -> None:
-    """Refuse what Werkzeug would mend, or take long for."""
-    if re.search(rb"(?im)^content-[a-z-]+:[^\r\n]{1000}", body):
-        raise BadRequest("the form is malformed: a header of more than 1000 bytes")
-    try:
-        values = request.form.items(multi=True)
-    except ValueError as e:
-        raise BadRequest(f"the form is malformed: {e}") from None
-    if "\ufffd".encode() not in body and any("\ufffd" in key + value for key, value in values):
-        raise BadRequest("parameters must be in UTF-8")
-
-
-def _check_urlencoded(data: bytes) -> None:
-    """Refuse too many parameters, and what is not UTF-8: Werkzeug would keep its `%FF` as text."""
-    if data.count(b"&") >= MAX_FIELDS:
-        raise BadRequest(f"more than {MAX_FIELDS} parameters")
-    try:
-        urllib.parse.unquote_to_bytes(data).decode()
-    except UnicodeDecodeError:
-        raise BadRequest("parameters must be in UTF-8") from None
-
-
-class Json(Any):  # type: ignore[misc]
-    """The type of a parameter that is any JSON value, as `fsa.JsonData`, but strictly parsed."""
-
-
-def _json(value: Any) -> Any:
-    """A value as it is in a JSON body, or its JSON text in a form."""
-    if flask.request.is_json:
-        return value
-    try:
-        return strict_json.loads(value)
-    except (TypeError, ValueError) as e:
-        raise fsa.ErrorResponse(f"it must be JSON: {e}", 400) from None
-
-
-def _number(value: Any) -> Any:
-    """A number from its decimal text in a query or a form; in JSON a text is no number."""
-    if isinstance(value, str) and not flask.request.is_json and len(value) <= 1000:
-        if re.fullmatch(r"-?[0-9]+", value):
-            return int(value)
-        if re.fullmatch(r"-?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][-+]?[0-9]+)?", value):
-            return float(value)
-    return value
-
-
-def _numbers(value: Any) -> Any:
-    """A list in a JSON body, and in a query or a form `li=1&li=10`."""
-    request = flask.request
-    if request.is_json:
-        return value
-    return [_number(v) for v in request.args.getlist("li") + request.form.getlist("li")]
+def _check_names(request: Request) -> None:
+    """Refuse secrets in a URL, and a parameter that is there twice: which one is meant?"""
+    app = flask.current_app
+    declared = app.extensions["parameters"].get(request.endpoint, NOTHING_DECLARED)
+    in_url = request.args.keys()
+    secrets = declared.secrets & in_url
+    credentials = app.config["ACME_CREDENTIALS"] & in_url
+    if secrets or (credentials and (request.method in BODIES or credentials - declared.names)):
+        raise BadRequest("credentials do not belong in a URL: send them in the body or a header")
+    in_json = request.get_json().keys() if request.is_json else ()
+    seen = set(in_json)
+    for source in request.args, request.form, request.files:
+        for name, _ in source.items(multi=True):
+            if name in seen and (name in in_json or name not in declared.lists):
+                raise BadRequest(f'parameter "{name}" is there twice')
+            seen.add(name)
 
 
 def init_app(app: fsa.Flask) -> None:
-    """Put the guard before every route; ValueError for a wrong setting."""
+    """Check every request before its route, and its parameters; ValueError for a wrong setting."""
     if app.config["FSA_MODE"] not in MODES:
         raise ValueError(f"ACME_MODE={app.config['FSA_MODE']} is unknown: use {', '.join(MODES)}")
     proxies = app.config["ACME_PROXIES"]
@@ -248,12 +208,5 @@ def init_app(app: fsa.Flask) -> None:
     if n := int(proxies):
         setattr(app, "wsgi_app", ProxyFix(app.wsgi_app, x_for=n, x_proto=n, x_host=n))  # noqa: B010
     app.before_request(check_request)
-    # how parameters get from a request into the types of values.py
-    casts: dict[type, Callable[[Any], Any]] = {
-        Json: _json,
-        values.Price: lambda v: values.Price(_number(v)),
-        values.Limit: lambda v: values.Limit(_number(v)),
-        values.Numbers: lambda v: values.Numbers(_numbers(v)),
-    }
-    for kind, convert in casts.items():
-        app.cast(kind, convert)
+    app.config["ACME_CREDENTIALS"] = frozenset(app.config["ACME_CREDENTIALS"])
+    parameters.init_app(app)

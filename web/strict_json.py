@@ -2,26 +2,32 @@
 
 import json
 import math
+import re
 from typing import Any
 
 MAX_DEPTH = 100  # levels of arrays and objects
-MAX_CONTAINERS = 100_000  # arrays and objects
+MAX_VALUES = 100_000  # arrays and objects, and what is in them
+
+_TEXT = re.compile(r'"(?>[^"\\]+|\\.)*+"?', re.DOTALL)
 
 
 def loads(text: str) -> Any:
     """A value from its JSON text (RFC 8259), strict where Python's `json` is lenient.
 
     Raises ValueError for what is malformed, ambiguous (a member twice), beyond what every store and
-    client can hold (NaN, infinities, lone surrogates), or takes too long to look through (more than
-    100 levels, more than 100,000 arrays and objects).
+    client can hold (NaN, infinities, lone surrogates), or takes too much time and memory (more than
+    100 levels, more than 100,000 arrays, objects and values in them).
     """
+    # cheap sufficient tests first, as most texts have few brackets and commas
+    opened = text.count("[") + text.count("{")
+    if opened + text.count(",") > MAX_VALUES:
+        _check_count(text)
     try:
         value = _decoder.decode(text)
         if "\\ud" in text.lower():  # surrogates: fine in pairs
             json.dumps(value, ensure_ascii=False).encode()
-        # a cheap sufficient test first, as most bodies have few brackets
-        if text.count("[") + text.count("{") > MAX_DEPTH:
-            _check_containers(value)
+        if opened > MAX_DEPTH:
+            _check_depth(value)
     except UnicodeEncodeError:
         raise ValueError("lone surrogate") from None
     except ValueError as e:
@@ -53,14 +59,18 @@ def _float(text: str) -> float:
 _decoder = json.JSONDecoder(object_pairs_hook=_object, parse_constant=_constant, parse_float=_float)
 
 
-def _check_containers(value: Any) -> None:
-    """Level by level, refuse too many levels and too many arrays and objects in all."""
-    level, total = [value], 0
+def _check_count(text: str) -> None:
+    """Refuse too many values, before they take memory: brackets and commas, but none in a text."""
+    text = _TEXT.sub("", text)
+    if text.count("[") + text.count("{") + text.count(",") > MAX_VALUES:
+        raise ValueError(f"more than {MAX_VALUES} arrays, objects and values in them")
+
+
+def _check_depth(value: Any) -> None:
+    level = [value]
     for _ in range(MAX_DEPTH):
         inside = (c.values() if isinstance(c, dict) else c for c in level)
         level = [v for values in inside for v in values if isinstance(v, (list, dict))]
-        total += len(level)
-        if total > MAX_CONTAINERS:
-            raise ValueError(f"more than {MAX_CONTAINERS} arrays and objects")
-    if level:
-        raise RecursionError
+        if not level:
+            return
+    raise RecursionError

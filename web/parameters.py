@@ -1,0 +1,143 @@
+"""Parameters of routes: how each gets from a request into the type that its route declares.
+
+What a route takes follows from its signature alone, and is read once, when the route is declared:
+`web/kinds.py` says how values are made and checked, so that a fork registers nothing.
+"""
+
+import contextlib
+import inspect
+import re
+import uuid
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+import flask
+import FlaskSimpleAuth as fsa
+from werkzeug.datastructures import FileStorage
+from werkzeug.routing import FloatConverter, IntegerConverter
+
+from web.kinds import Casts, Kind, kind_of, refusal, without_none
+
+# FlaskSimpleAuth makes Flask's converters of these in a path
+PATH_TYPES = (str, int, float, uuid.UUID, fsa.path, fsa.string)
+
+
+class Declared(NamedTuple):
+    """The names of the parameters of a route: all, those of lists, and those of secrets."""
+
+    names: frozenset[str]
+    lists: frozenset[str]
+    secrets: frozenset[str]
+
+
+NOTHING_DECLARED = Declared(frozenset(), frozenset(), frozenset())
+
+
+class Parameter:
+    """A parameter of a route, in the place of its type hint: FlaskSimpleAuth calls it."""
+
+    def __init__(self, name: str, kind: Kind) -> None:
+        self.name = name
+        self.kind = kind
+
+    def __call__(self, value: Any) -> Any:
+        """The value that the route gets, of what is in the request; 400 if it is wrong."""
+        request = flask.globals.request_ctx.request
+        if not request.is_json or self.name not in request.get_json():
+            value = self._parse_all(request, value)
+        return self.kind.make(value, self.name)
+
+    def _parse_all(self, request: flask.Request, value: Any) -> Any:
+        if not self.kind.is_list:
+            return self._parse(value)
+        sources = request.args, request.form, request.files
+        return [self._parse(text) for source in sources for text in source.getlist(self.name)]
+
+    def _parse(self, text: str | FileStorage) -> Any:
+        if self.kind.parse is None:
+            return text
+        if isinstance(text, FileStorage):
+            raise refusal(self.name, "no file")
+        try:
+            return self.kind.parse(text)
+        except ValueError as e:
+            raise refusal(self.name, f"JSON: {e}") from None
+
+
+# so many digits fit 64 bits; what has more is 404
+
+
+class _Integer(IntegerConverter):
+    regex = "[0-9]{1,18}"
+
+
+class _Float(FloatConverter):
+    regex = r"[0-9]{1,18}\.[0-9]{1,18}"
+
+
+def hint_of(parameter: inspect.Parameter) -> Any:
+    """The type of a parameter, as FlaskSimpleAuth finds it: that of its default, else text."""
+    if parameter.annotation is not parameter.empty:
+        return parameter.annotation
+    return type(parameter.default) if parameter.default not in (None, parameter.empty) else str
+
+
+def _declare(
+    manager: Any, rule: str, signature: inspect.Signature, casts: Casts
+) -> tuple[inspect.Signature, Declared]:
+    """The signature that FlaskSimpleAuth is shown, and what it declares."""
+    in_path = set(re.findall(r"<(?:[^<>]*:)?(\w+)>", rule))
+    shown, names, lists, secrets = [], set(), set(), set()
+    for key, parameter in signature.parameters.items():
+        hint = hint_of(parameter)
+        one = without_none(hint)
+        is_in_path = key in in_path and hint in PATH_TYPES
+        is_special = one in manager._special_parameters or parameter.kind is parameter.VAR_KEYWORD
+        if not is_special and not is_in_path:
+            name, kind = re.sub("^_(?=.)", "", key), kind_of(hint, casts)
+            parameter = parameter.replace(annotation=Parameter(name, kind))
+            names.add(name)
+            if kind.is_list:
+                lists.add(name)
+            if getattr(one, "SECRET", False):
+                secrets.add(name)
+        shown.append(parameter)
+    declared = Declared(frozenset(names), frozenset(lists), frozenset(secrets))
+    return signature.replace(parameters=shown), declared
+
+
+@contextlib.contextmanager
+def _signature(function: Any, signature: inspect.Signature) -> Iterator[None]:
+    """Let a function have another signature for a while."""
+    function.__signature__ = signature
+    try:
+        yield
+    finally:
+        del function.__signature__
+
+
+def init_app(app: fsa.Flask) -> None:
+    """From the next route on, make and check parameters as their type hints say.
+
+    FlaskSimpleAuth has no public hook for some types: lists, dataclasses, `fsa.JsonData` and the
+    simple ones never reach `app.cast`. It takes any object that can be called for a type, though.
+    So it is shown a signature with a `Parameter` for each hint, aside from what is not the
+    request's to say (`fsa.CurrentUser` and the like). Its method is private: tests/test_openapi.py
+    pins it.
+    """
+    manager = app._fsa._pm
+    built_in = {*manager._casts}
+    add_url_rule = app._fsa.add_url_rule
+    routes: dict[str, Declared] = {}
+    app.extensions["parameters"] = routes
+    app.url_map.converters |= {"int": _Integer, "float": _Float}
+
+    def add(rule: str, endpoint: str | None = None, view_func: Any = None, **options: Any) -> Any:
+        casts = {kind: cast for kind, cast in manager._casts.items() if kind not in built_in}
+        signature, declared = _declare(manager, rule, inspect.signature(view_func), casts)
+        routes[endpoint or view_func.__name__] = declared
+        with _signature(view_func, signature):
+            return add_url_rule(rule, endpoint, view_func, **options)
+
+    setattr(app._fsa, "add_url_rule", add)  # noqa: B010
+    setattr(app, "add_url_rule", add)  # noqa: B010
