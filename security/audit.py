@@ -6,6 +6,7 @@ It never has a secret in it. JSON escapes control characters, so that no value c
 import getpass
 import json
 import logging
+import os
 import sys
 import time
 
@@ -18,10 +19,18 @@ log = logging.getLogger("acme.audit")
 def audit(event: str, who: str | None, whom: str | None = None) -> None:
     """Write an event to the audit trail: `who` did it to `whom`, by default to themselves."""
     origin = flask.request.remote_addr if flask.has_request_context() else "command line"
-    who = who if flask.has_request_context() else getpass.getuser()
+    who = who if flask.has_request_context() else _operator()
     now = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
     line = {"time": now, "event": event, "who": who, "whom": whom or who, "from": origin}
     log.info(json.dumps(line))
+
+
+def _operator() -> str:
+    """The account that runs a command; in a container it may have no name."""
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):
+        return f"uid {os.getuid()}"
 
 
 def init_app(_app: fsa.Flask) -> None:

@@ -2,12 +2,13 @@
 
 import concurrent.futures
 import contextlib
+import dataclasses
 import functools
 import os
 import sys
 import threading
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, cast
 
 import argon2
 import bcrypt
@@ -70,31 +71,23 @@ def _verify(password: str, reference: str) -> bool:
         return False
 
 
-def hash_password(password: str, check: bool = True) -> str:
-    """Hash a password; 400 if `check` finds it too weak, 503 if too many wait for a hash."""
-    app = flask.current_app
-    assert isinstance(app, fsa.Flask)
+def hash_password(password: str) -> str:
+    """Hash a new password; 400 if it is too weak, 503 if too many wait for a hash."""
     with _hashing() as call:
-        return str(call(app.hash_password, password, check))
+        return str(call(cast(fsa.Flask, flask.current_app).hash_password, password))
 
 
-def renewed_hash(login: str, password: str, reference: str) -> str:
-    """Replace the hash of a right password if its algorithm or parameters are others than ours.
-
-    Returns the hash that the store has from now on.
-    """
+def _is_outdated(reference: str) -> bool:
+    """Whether the algorithm or the parameters of a hash are others than ours."""
     hasher = argon2.PasswordHasher(**flask.current_app.config["FSA_PASSWORD_OPTS"])
-    if reference.startswith("$argon2") and not hasher.check_needs_rehash(reference):
-        return reference
-    new = hash_password(password, check=False)
-    return new if db.renew_user_pass(login, reference, new) else reference
+    return not reference.startswith("$argon2") or hasher.check_needs_rehash(reference)
 
 
 def check_password(login: object, password: object) -> Credentials | None:
     """The credentials of a user if the password is right and the user active, else None.
 
-    An unknown user takes as long as a known one. Raises 429 after too many failures, and 503 if too
-    many wait for a hash.
+    An unknown user takes as long as a known one. The outdated hash of a right password is replaced.
+    Raises 429 after too many failures, and 503 if too many wait for a hash.
     """
     if not isinstance(login, str) or not isinstance(password, str):
         raise fsa.ErrorResponse("username and password must be texts", 400)
@@ -108,4 +101,9 @@ def check_password(login: object, password: object) -> Credentials | None:
         if not right or not credentials or not credentials.active:
             count_failure(login)
             return None
-    return credentials
+        if not _is_outdated(reference):
+            return credentials
+        new = call(cast(fsa.Flask, flask.current_app).hash_password, password, False)
+        if db.renew_user_pass(login, reference, new):
+            return dataclasses.replace(credentials, password=new)
+    return check_password(login, password)  # another request has changed the hash meanwhile

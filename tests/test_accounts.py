@@ -9,7 +9,7 @@ import pytest
 
 from database import db
 from security import passwords
-from test import ACME_BASIC, basic_auth
+from test import ACME_BASIC, app, basic_auth
 from tests.accounts import BCRYPT, CHEAP, HASH, IN_PROCESS, NEW_PASSWORD, call, new_user, token_of
 from tests.conftest import PASSWORD, STORES, configured, new_name, until
 
@@ -166,6 +166,18 @@ def test_old_hashes(target, old):
     assert new.startswith("$argon2id$v=19$m=19456,t=2,p=1$")
     assert call("GET", "/token", headers=basic_auth(login, PASSWORD)).status_code == 200
     assert db.get_user_pass(login) == new
+
+
+@IN_PROCESS
+@pytest.mark.parametrize("renewed", [True, False])
+def test_hash_replaced_after_the_check(target, after_check, renewed):
+    """By another sign-in with the same password: both succeed. Otherwise the password is wrong."""
+    login, other = new_name("u"), HASH if renewed else app.hash_password(NEW_PASSWORD)
+    db.add_user(login, CHEAP, "some@acme.org", False)
+    after_check(lambda: db.renew_user_pass(login, CHEAP, other))
+    value = {"username": login, "password": PASSWORD}
+    assert call("POST", "/token", value).status_code == (201 if renewed else 401)
+    assert db.get_user_pass(login) == other
 
 
 def test_crowd(monkeypatch):

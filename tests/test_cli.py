@@ -2,6 +2,7 @@
 
 import getpass
 import json
+import os
 import sys
 
 import pytest
@@ -31,6 +32,18 @@ def user(new_database, audit_trail):
             return res.output
 
         yield command
+
+
+def test_command_of_an_account_without_a_name_is_audited(new_database, audit_trail, monkeypatch):
+    """As in a container that runs with any user id: the command succeeds."""
+    for name in "LOGNAME", "USER", "LNAME", "USERNAME":
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(os, "getuid", lambda: 987654)
+    with configured(new_database("sqlite")):
+        res = app.test_cli_runner().invoke(
+            args=["user", "add", "susie", "susie@acme.org"], input=f"{PASSWORD}\n"
+        )
+    assert (res.exit_code, audit_trail()[-1]["who"]) == (0, "uid 987654")
 
 
 def test_each_command_does_what_it_says_and_is_audited(user):
