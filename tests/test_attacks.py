@@ -68,6 +68,34 @@ def test_a_path_forges_neither_headers_nor_log_lines(caplog, path, method, heade
     assert all(record.getMessage().isprintable() for record in caplog.records)
 
 
+def test_the_address_of_a_client_behind_a_proxy_is_an_address():
+    """Logs and pages show it, sign-ins are counted by it, and plain HTTP is refused by it."""
+    expected = {
+        "192.0.2.1": "192.0.2.1",
+        "192.0.2.1:4711": "192.0.2.1",
+        "2001:DB8::1": "2001:db8::1",
+        "[2001:db8::1]:4711": "2001:db8::1",
+        "fe80::1%<script>": "fe80::1",
+        "unknown": "",
+        "\x1b[31m": "",
+        "\x9b31m": "",
+        "127.0.0.1.evil.example": "",
+    }
+    code = f"""if True:
+        from app import app
+        import flask
+        @app.get("/where", authz="OPEN")
+        def get_where():
+            return {{"where": flask.request.remote_addr}}
+        client = app.test_client()
+        for said in {list(expected)!r}:
+            headers = {{"X-Forwarded-For": said, "X-Forwarded-Proto": "https"}}
+            print(client.get("/where", headers=headers).json["where"])
+    """
+    done = run(sys.executable, "-c", code, ACME_PROXIES="1")
+    assert done.stdout.split("\n") == [*expected.values(), ""], done.stderr
+
+
 @pytest.mark.parametrize("target", ["memory"], indirect=True)
 def test_no_page_may_be_framed(target):
     """Clickjacking: whatever is HTML forbids it, to old browsers as well."""

@@ -5,9 +5,13 @@ A request that gets beyond here has well-formed parameters; what they may be, th
 """
 
 import contextlib
+import functools
 import io
+import ipaddress
+import logging
 import re
 import urllib.parse
+from collections.abc import Callable
 from typing import IO, Any, cast
 
 import flask
@@ -20,6 +24,8 @@ from werkzeug.utils import cached_property
 
 from web import forms, parameters, slow_clients, strict_json
 from web.parameters import NOTHING_DECLARED
+
+log = logging.getLogger("acme")
 
 MODES = ("prod", "dev", "debug", "debug1", "debug2", "debug3", "debug4")
 MAX_MEMBERS = 1_000  # of the object in a JSON body
@@ -198,15 +204,42 @@ def _check_names(request: Request) -> None:
             seen.add(name)
 
 
+@functools.lru_cache(1000)
+def client_address(said: str) -> str:
+    """The IP address in what a proxy says of a client, "" if there is none.
+
+    Some proxies add a port, by which each connection would be a client of its own.
+    """
+    if said.startswith("["):
+        said = said[1:].partition("]")[0]
+    elif said.count(":") == 1:
+        said = said.partition(":")[0]
+    try:
+        return str(ipaddress.ip_address(said.partition("%")[0]))  # a scope may be any text
+    except ValueError:
+        return ""
+
+
+def _with_client_address(wsgi_app: Callable[..., Any]) -> Callable[..., Any]:
+    def application(environ: dict[str, Any], start_response: Callable[..., Any]) -> Any:
+        environ["REMOTE_ADDR"] = client_address(environ.get("REMOTE_ADDR", ""))
+        return wsgi_app(environ, start_response)
+
+    return application
+
+
 def init_app(app: fsa.Flask) -> None:
     """Check every request before its route, and its parameters; ValueError for a wrong setting."""
     if app.config["FSA_MODE"] not in MODES:
         raise ValueError(f"ACME_MODE={app.config['FSA_MODE']} is unknown: use {', '.join(MODES)}")
+    if app.config["FSA_MODE"] == "debug4":
+        log.warning("ACME_MODE=debug4 writes passwords and tokens to the log")
     proxies = app.config["ACME_PROXIES"]
     if not re.fullmatch("[0-9]", proxies):
         raise ValueError(f"ACME_PROXIES={proxies} must be a number from 0 to 9")
     if n := int(proxies):
-        setattr(app, "wsgi_app", ProxyFix(app.wsgi_app, x_for=n, x_proto=n, x_host=n))  # noqa: B010
+        inner = _with_client_address(app.wsgi_app)
+        setattr(app, "wsgi_app", ProxyFix(inner, x_for=n, x_proto=n, x_host=n))  # noqa: B010
     app.before_request(check_request)
     app.config["ACME_CREDENTIALS"] = frozenset(app.config["ACME_CREDENTIALS"])
     parameters.init_app(app)
