@@ -39,7 +39,7 @@ docs: .venv/dev  ## generate docs/routes.md from the declarations of the routes
 	@$(BIN)/python -m docs.routes
 
 screenshots: .venv/dev  ## take screenshots of the front end, in screenshots/ and docs/screenshot.png
-	$(BIN)/python -m pytest tests/test_browser.py -k appearance
+	$(BIN)/python -m pytest tests/browser -k appearance
 	cp screenshots/stuff-light-1000.png docs/screenshot.png
 
 bench: .venv/dev .venv-bench/bench  ## measure speed beside the peers (QUICK=1: a first look)

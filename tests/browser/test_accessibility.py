@@ -1,0 +1,131 @@
+"""Keyboard, contrast, sizes: the front end for everybody, with screenshots."""
+
+import pytest
+from axe_playwright_python.sync_playwright import Axe
+from playwright.sync_api import expect
+
+from tests.browser.steps import add, come, heading, person, row, says
+from tests.conftest import PASSWORD, ROOT, new_name
+
+SCREENSHOTS = ROOT / "screenshots"
+
+
+def test_keyboard(page, site):
+    """The keyboard goes everywhere: past the menu, from page to page, through a dialog."""
+    login = person(site)
+    add(site, login, name := new_name())
+    come(page, site, login)
+    page.keyboard.press("Tab")
+    expect(page.get_by_role("link", name="Skip")).to_be_focused()
+    page.keyboard.press("Enter")
+    expect(page.locator("main")).to_be_focused()
+    assert page.url.endswith("/#stuff")
+    page.keyboard.press("Tab")
+    expect(page.get_by_label("Name", exact=True)).to_be_focused()
+    page.get_by_role("link", name="Try it").press("Enter")
+    heading(page, "Try it")
+    expect(page.get_by_role("heading", level=1)).to_be_focused()
+    page.go_back()
+    page.get_by_role("button", name=f"Delete {name}").press("Enter")
+    expect(page.get_by_role("button", name="Cancel")).to_be_focused()
+    page.keyboard.press("Escape")
+    expect(page.get_by_role("button", name=f"Delete {name}")).to_be_focused()
+    for place in "nowhere", "constructor":
+        page.goto(f"{site.url}/#{place}")
+        heading(page, "No such page")
+
+
+STUFF = {
+    "Bicycle": 1290,
+    "Desk lamp, brass": 84.5,
+    "Espresso machine": 649,
+    "Field notebook": 12.9,
+    "Fountain pen": 48,
+    "Kettle": 45,
+    "Record player": 220.75,
+}
+
+
+@pytest.fixture(scope="module")
+def shown(site):
+    """The login of a user with data for the screenshots."""
+    login = site.person("susie")
+    for name, price in STUFF.items():
+        add(site, login, name, price=price)
+    site.send_json("PATCH", f"/user/{login}", {"admin": True}, "acme")
+    for other in "calvin", "hobbes":
+        site.person(other)
+    site.send_json("PATCH", "/user/calvin", {"active": False}, "acme")
+    return login
+
+
+@pytest.mark.parametrize("width", [1000, 320])
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_appearance(new_context, site, shown, scheme, width):
+    """Each page has no fault that axe finds, and fits its screen; `screenshots/` shows it."""
+    page = new_context(
+        color_scheme=scheme,
+        viewport={"width": width, "height": 760 if width > 500 else 568},
+        reduced_motion="reduce",
+    ).new_page()
+
+    def look(name):
+        """Take a screenshot, and look for faults."""
+        page.screenshot(path=SCREENSHOTS / f"{name}-{scheme}-{width}.png", full_page=True)
+        page.evaluate("scrollTo(9999, scrollY)")
+        assert page.evaluate("scrollX") == 0, f"{name} does not fit"
+        if (scheme, width) == ("dark", 320):
+            return  # the colours of the wide one, and the structure of the light one
+        tags = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"]
+        found = Axe().run(page, options={"runOnly": tags})
+        assert found.violations_count == 0, f"{name}: {found.generate_report()}"
+
+    page.goto(site.url)
+    page.get_by_role("button", name="Sign in").click()
+    expect(page.locator("[aria-invalid]")).to_have_count(2)
+    look("sign-in")
+    page.goto(f"{site.url}/#try")
+    page.get_by_label("Integers").fill("2 3 4 97 x")
+    expect(page.locator("output.bad")).to_be_visible()
+    page.get_by_label("Any JSON", exact=True).fill('["a", "b"]')
+    expect(page.get_by_text("Its length is 2.")).to_be_visible()
+    look("try")
+    come(page, site, shown)
+    expect(page.locator(".name")).to_have_count(len(STUFF))
+    page.get_by_role("button", name="1,290.00").click()
+    look("stuff")
+    page.get_by_role("button", name="Delete Kettle").click()
+    look("delete")
+    page.keyboard.press("Escape")
+    come(page, site, shown, "users")
+    row(page, "hobbes").locator("summary").click()
+    look("users")
+    page.goto(f"{site.url}/#account")
+    expect(page.get_by_text("this one")).to_be_visible()
+    page.get_by_role("button", name="Set it up").click()
+    part = page.locator(".card", has_text="Second factor")
+    part.get_by_label("Current password").fill(PASSWORD)
+    part.get_by_role("button", name="Continue").click()
+    expect(page.get_by_role("img", name="QR")).to_be_visible()
+    look("account")
+    page.context.set_offline(True)
+    expect(page.locator("#bar")).not_to_be_empty()
+    page.get_by_role("button", name="Save").click()
+    look("offline")
+    page.context.set_offline(False)
+    page.goto(f"{site.url}/#nowhere")
+    look("nowhere")
+    come(page, site, person(site))
+    expect(page.get_by_text("Nothing here yet")).to_be_visible()
+    look("empty")
+    page.get_by_label("Name", exact=True).fill(long := f"{new_name()}{'W' * 100}"[:100])
+    page.get_by_label("Price", exact=True).fill("1000000000000")
+    page.keyboard.press("Enter")
+    says(page, f"{long} is added")
+    look("long")
+
+
+def test_size():
+    """The front end is small: 64 kB in all."""
+    files = [file for file in (ROOT / "www").rglob("*") if file.is_file()]
+    assert sum(file.stat().st_size for file in files) < 64_000

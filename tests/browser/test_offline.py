@@ -1,0 +1,107 @@
+"""The front end without a network, and with a server in trouble."""
+
+from playwright.sync_api import expect
+
+from tests.browser.steps import add, come, person, row, says
+from tests.conftest import new_name
+
+
+def test_roll_back(page, site):
+    """What is refused looks again as it was, and a message says why."""
+    login = person(site)
+    name, gone = new_name(), new_name()
+    add(site, login, name, gone)
+    come(page, site, login)
+    price = row(page, name).get_by_role("button", name="change it")
+    price.click()
+    page.get_by_label(f"Price of {name}").fill("2e12")
+    page.keyboard.press("Enter")
+    says(page, f"The price of {name} has not changed: Price must be")
+    expect(price).to_have_text("5.00")
+    page.get_by_role("button", name="Dismiss").click()
+    # it has gone meanwhile, elsewhere
+    assert site.send("DELETE", f"/stuff/{gone}", who=login).status == 204
+    row(page, gone).get_by_role("button", name="change it").click()
+    page.get_by_label(f"Price of {gone}").fill("6")
+    page.keyboard.press("Enter")
+    says(page, "No such stuff")
+    expect(row(page, gone)).to_have_count(0)
+
+
+def test_offline(page, site):
+    """Without a network a bar says so, changes are taken back, and all goes on when it is there."""
+    login = person(site)
+    name, other = new_name(), new_name()
+    add(site, login, name, other)
+    come(page, site, login)
+    expect(page.locator(".name")).to_have_count(2)
+    page.context.set_offline(True)
+    bar = page.locator("#bar")
+    expect(bar).to_contain_text("You are offline")
+    page.get_by_role("button", name=f"Delete {name}").click()
+    page.get_by_role("dialog").get_by_role("button", name="Delete").click()
+    says(page, f"The server cannot be reached: it is not known yet whether {name} has changed")
+    expect(row(page, name)).to_be_visible()
+    row(page, other).get_by_role("button", name="change it").click()
+    page.get_by_label(f"Price of {other}").fill("6")
+    page.keyboard.press("Enter")
+    says(page, f"whether {other} has changed")
+    page.get_by_role("link", name="Account").click()
+    page.get_by_role("link", name="My stuff").click()
+    expect(page.locator(".more")).to_contain_text("The server cannot be reached")
+    page.context.set_offline(False)
+    expect(bar).to_be_empty()
+    expect(page.locator(".name")).to_have_count(2)
+
+
+def test_lost_answer(page, site):
+    """Where a change was made but its answer was lost, the page finds out what has become of it."""
+    login = person(site)
+    name = new_name()
+    add(site, login, name)
+    come(page, site, login)
+
+    def lose(route):
+        route.fetch()
+        route.abort()
+
+    page.route(f"**/stuff/{name}", lose, times=1)
+    row(page, name).get_by_role("button", name="change it").click()
+    page.get_by_label(f"Price of {name}").fill("6")
+    page.keyboard.press("Enter")
+    says(page, f"it is not known yet whether {name} has changed")
+    expect(row(page, name).get_by_role("button", name="change it")).to_have_text("6.00")
+
+
+def test_unavailable(page, site):
+    """When the server says that it cannot answer at the moment, so does the page, and goes on."""
+    login = person(site)
+    name = new_name()
+    add(site, login, name)
+    answer = {"error": "the database is unavailable: try again"}
+    away = {"status": 503, "json": answer, "headers": {"Retry-After": "1"}}
+    page.route("**/stuff?*", lambda route: route.fulfill(**away))
+    page.route("**/hello-me", lambda route: route.fulfill(**away))
+    come(page, site, login)
+    expect(page.locator("#bar")).to_contain_text("The database is unavailable")
+    page.unroute_all()
+    expect(page.locator(".name")).to_have_text(name)
+    expect(page.locator("#bar")).to_be_empty()
+
+
+def test_waiting(page, site):
+    """A button that waits is disabled and says what it does, and nothing is sent twice."""
+    login = person(site)
+    come(page, site, login)
+    waiting = []
+    page.route("**/stuff", lambda route: waiting.append(route))
+    page.get_by_label("Name", exact=True).fill(new_name())
+    page.get_by_label("Price", exact=True).fill("5")
+    page.keyboard.press("Enter")
+    button = page.get_by_role("button", name="Adding…")
+    expect(button).to_be_disabled()
+    page.keyboard.press("Enter")
+    assert len(waiting) == 1
+    waiting[0].continue_()
+    expect(page.get_by_role("button", name="Add", exact=True)).to_be_enabled()
+    says(page, "is added")

@@ -1,0 +1,151 @@
+"""The views of the account, of users and of open routes, in a real browser."""
+
+import re
+
+import pyotp
+from playwright.sync_api import expect
+
+from tests.browser.steps import come, heading, new_secret, person, row, says, sign_in
+from tests.conftest import PASSWORD, new_name, until
+
+
+def test_account(page, site):
+    """Address, password and sessions can be changed; faults stand beside their fields."""
+    login = person(site)
+    come(page, site, login, "account")
+    email = page.get_by_label("E-mail address", exact=True)
+    expect(email).to_have_value(f"{login}@acme.org")
+    email.fill("nowhere")
+    page.get_by_role("button", name="Save").click()
+    expect(page.locator(".fault").filter(has_text="must be an address")).to_be_visible()
+    email.fill("new@ACME.org")
+    page.get_by_role("button", name="Save").click()
+    says(page, "The address is saved")
+    expect(email).to_have_value("new@acme.org")
+
+    # the one of `person`, and this one
+    sessions = page.locator(".card", has_text="Sessions").get_by_role("listitem")
+    expect(sessions).to_have_count(2)
+    page.get_by_role("button", name="End the session").click()
+    says(page, "The session has ended")
+    expect(sessions).to_have_count(1)
+    assert site.send("GET", "/hello-me", who=login).status == 401
+
+    for current, password, fault in [
+        ("Wrong-1", "Other-Pass-1", "This is not the current password"),
+        (PASSWORD, "weak", "New password is too short"),
+        (PASSWORD, PASSWORD, "The new password must differ"),
+    ]:
+        page.get_by_label("Current password", exact=True).fill(current)
+        page.get_by_label("New password", exact=True).fill(password)
+        page.get_by_role("button", name="Change the password").click()
+        expect(page.locator(".fault").filter(has_text=fault)).to_be_visible()
+    page.get_by_label("New password", exact=True).fill("Other-Pass-1")
+    page.get_by_role("button", name="Change the password").click()
+    says(page, "The password is changed")
+    expect(sessions).to_have_count(1)
+    page.reload()
+    heading(page, "Account")
+
+    page.get_by_role("button", name="Sign out everywhere").click()
+    page.get_by_role("dialog").get_by_role("button", name="Sign out", exact=True).click()
+    heading(page, "Sign in")
+    sign_in(page, login, "Other-Pass-1")
+    heading(page, "Account")
+
+
+def test_users(page, site):
+    """An administrator adds, disables, promotes and resets users, sets passwords and deletes."""
+    admin, login = person(site), new_name("u")
+    site.send_json("PATCH", f"/user/{admin}", {"admin": True}, "acme")
+    come(page, site, admin, "users")
+    page.get_by_label("Login", exact=True).fill(admin)
+    page.get_by_label("E-mail address").fill("x@acme.org")
+    page.get_by_label("Password", exact=True).fill(PASSWORD)
+    page.get_by_role("button", name="Add").click()
+    expect(page.locator(".add")).to_contain_text("This login is taken")
+    page.get_by_label("Login", exact=True).fill(login)
+    page.get_by_role("button", name="Add").click()
+    says(page, f"{login} is added")
+    theirs = row(page, login)
+    theirs.locator("summary").click()
+    profile = {"email": "x@acme.org", "login": login, "otp": False}
+
+    def show(login):
+        return site.send("GET", f"/user/{login}", who="acme").json
+
+    for button, badge, expected in [
+        ("Disable", "disabled", {"admin": False, "active": False}),
+        ("Enable", None, {"admin": False, "active": True}),
+        ("Promote", "administrator", {"admin": True, "active": True}),
+        ("Demote", None, {"admin": False, "active": True}),
+    ]:
+        theirs.get_by_role("button", name=button).click()
+        expect(theirs.locator(".badge")).to_have_text([badge] if badge else [])
+        until(lambda e=expected: (profile | e).items() <= show(login).items())
+
+    theirs.get_by_role("button", name="New password").click()
+    dialog = page.get_by_role("dialog")
+    dialog.get_by_label("New password", exact=True).fill("weak")
+    dialog.get_by_role("button", name="Set it").click()
+    expect(dialog).to_contain_text("New password is too short")
+    dialog.get_by_label("New password", exact=True).fill("Other-Pass-1")
+    dialog.get_by_role("button", name="Set it").click()
+    says(page, "has a new password")
+    body = {"username": login, "password": "Other-Pass-1"}
+    token = site.send_json("POST", "/token", body).json["token"]
+
+    site.people[login] = token
+    secret = new_secret(site, login, "Other-Pass-1")
+    code = {"code": pyotp.TOTP(secret).now(), "on": True}
+    assert site.send_json("PUT", f"/user/{login}/otp", code, login).status == 204
+    page.reload()
+    expect(theirs.locator(".badge")).to_have_text(["second factor"])
+    theirs.locator("summary").click()
+    theirs.get_by_role("button", name="Reset the second factor").click()
+    page.get_by_role("dialog").get_by_role("button", name="Reset").click()
+    says(page, "is off")
+
+    theirs.get_by_role("button", name="Delete").click()
+    page.get_by_role("dialog").get_by_role("button", name="Delete").click()
+    says(page, f"{login} is deleted")
+    expect(theirs).to_have_count(0)
+
+
+def test_users_view_of_an_administrator_who_is_demoted_meanwhile(page, site):
+    """A change that is refused is undone, and the view is closed after a reload."""
+    admin = person(site)
+    site.send_json("PATCH", f"/user/{admin}", {"admin": True}, "acme")
+    come(page, site, admin, "users")
+    own = row(page, "acme")
+    own.locator("summary").click()
+    site.send_json("PATCH", f"/user/{admin}", {"admin": False}, "acme")
+    own.get_by_role("button", name="Disable").click()
+    says(page, "acme has not changed")
+    expect(own.locator(".badge")).to_have_text(["administrator"])
+    page.reload()
+    expect(page.locator("main")).to_contain_text("This page is for administrators")
+    expect(page.get_by_role("link", name="Users")).to_have_count(0)
+
+
+def test_try(page, site):
+    """What everybody may try is answered as one types, and says what is wrong with it."""
+    page.goto(f"{site.url}/#try")
+    outputs = page.get_by_role("status").and_(page.locator("output"))
+    page.get_by_label("Name", exact=True).fill("Hobbes")
+    page.get_by_label("Born on", exact=True).fill("1985-11-18")
+    expect(outputs.nth(0)).to_have_text(re.compile(r"Hobbes is 1\d,\d{3} days old\."))
+    page.get_by_label("Born on", exact=True).fill("2985-11-18")
+    expect(outputs.nth(0)).to_contain_text("must not be in the future")
+    page.get_by_label("Integers").fill(f"2, 4 97 {2**127 - 1}")
+    expect(outputs.nth(1)).to_have_text(f"2, 97, {2**127 - 1}")
+    page.get_by_label("Integers").fill("2 x")
+    expect(outputs.nth(1)).to_have_text("X is not an integer")
+    for text, found in [
+        ("[1, [2]]", "2."),
+        ("[1", "not JSON"),
+        ("null", "no length"),
+        ("{}", "0."),
+    ]:
+        page.get_by_label("Any JSON", exact=True).fill(text)
+        expect(outputs.nth(2)).to_contain_text(found)
