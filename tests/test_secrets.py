@@ -24,32 +24,24 @@ JSON = "application/json"
 FLASK = "-m flask --app ./app.py run --port {}"
 
 
-def busy_day(target):
-    """Sign in, and fail to, in every way; yields the secrets, then has all answers from 400 up."""
-    answers = []
+class Recorder:
+    """Sends requests, and keeps the headers and bodies of all responses from 400 up."""
 
-    def send(method, path, value=None, kind=JSON, headers=None, status=None):
+    def __init__(self, target):
+        self.target = target
+        self.errors = []
+
+    def __call__(self, method, path, value=None, kind=JSON, headers=None, status=None):
         body = json.dumps(value) if isinstance(value, dict) else value or ""
-        answer = target.send(method, path, body, kind, headers=headers)
+        answer = self.target.send(method, path, body, kind, headers=headers)
         assert answer.status == status, answer
         if status >= 400:
-            answers.append(f"{answer.headers} {answer.body.decode()}")
+            self.errors.append(f"{answer.headers} {answer.body.decode()}")
         return answer
 
-    password, new = "Right-Pass-1", "Newer-Pass-2"
-    admin = os.environ["ACME_PASS"]
-    user = {"login": "susie", "password": password, "email": "susie@acme.org"}
-    token = send("GET", "/token", headers=basic(f"acme:{admin}"), status=200).json["token"]
-    send("POST", "/user", user, headers=bearer(token), status=201)
-    send("POST", "/user", user, headers=bearer(token), status=409)
-    send(
-        "POST",
-        "/user",
-        user | {"login": "S", "password": "Weak"},
-        headers=bearer(token),
-        status=400,
-    )
-    # passwords that are wrong, in the wrong place, in what is no request
+
+def send_wrong_credentials(send, token):
+    """Passwords that are wrong, at the wrong place, and in malformed requests."""
     send("GET", "/stuff", headers=basic("susie:Wrong-Pass-3"), status=401)
     send("GET", "/stuff", headers=basic("Wrong-Pass-3:susie"), status=401)
     send("POST", "/token", {"username": "susie", "password": "Wrong-Pass-3"}, status=401)
@@ -63,6 +55,19 @@ def busy_day(target):
     send("GET", "/stuff?p%61ssword=Right-Pass-1", status=400)
     send("GET", f"/stuff?access_token={token}", status=400)
     send("GET", f"/stuff?token={token}", status=400)
+
+
+def busy_day(target):
+    """Sign in, and fail to, in every way; the secrets that were sent, and all error responses."""
+    send = Recorder(target)
+    password, new = "Right-Pass-1", "Newer-Pass-2"
+    admin = os.environ["ACME_PASS"]
+    token = send("GET", "/token", headers=basic(f"acme:{admin}"), status=200).json["token"]
+    user = {"login": "susie", "password": password, "email": "susie@acme.org"}
+    weak = user | {"login": "S", "password": "Weak"}
+    for value, status in (user, 201), (user, 409), (weak, 400):
+        send("POST", "/user", value, headers=bearer(token), status=status)
+    send_wrong_credentials(send, token)
     # tokens and cookies, right and wrong
     value = {"username": "susie", "password": password}
     answer = send("POST", "/token", value, status=201)
@@ -86,19 +91,13 @@ def busy_day(target):
     step = send("POST", "/token", value, status=202).json["otp"]
     send("POST", "/token/otp", {"code": code["code"]}, headers=bearer(step), status=401)
     send("GET", "/stuff", headers=basic(f"susie:{password}"), status=401)
-    change = {"password": new, "current": password}
-    send(
-        "PUT",
-        "/user/susie/password",
-        change | {"current": "Wrong-Pass-3"},
-        headers=bearer(mine),
-        status=403,
-    )
-    send("PUT", "/user/susie/password", change, headers=bearer(mine), status=204)
+    for current, status in ("Wrong-Pass-3", 403), (password, 204):
+        change = {"password": new, "current": current}
+        send("PUT", "/user/susie/password", change, headers=bearer(mine), status=status)
     send("GET", "/stuff", headers=bearer(mine), status=401)
     secrets = [password, new, admin, "Wrong-Pass-3", SECRET, otp, token, mine, step, "Weak"]
     secrets += [again.json["token"], cookie.partition("=")[2], "$argon2"]
-    return secrets, answers
+    return secrets, send.errors
 
 
 def processes():
