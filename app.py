@@ -110,7 +110,7 @@ def get_token(user: fsa.CurrentUser) -> Ok[Token] | Accepted[FirstStep]:
 @accepts_password_alone
 def post_token(user: fsa.CurrentUser) -> Created[Token] | Accepted[FirstStep]:
     """Get a token for a login and password as parameters, and a refresh cookie."""
-    return tokens.sign_in_for_long(user)
+    return tokens.sign_in_with_cookie(user)
 
 
 @app.get("/stuff", authz="AUTH")

@@ -54,7 +54,7 @@ def sign_in(login: str) -> Ok[Token] | Accepted[FirstStep]:
     return Token(token=token), 200
 
 
-def sign_in_for_long(login: str) -> Created[Token] | Accepted[FirstStep]:
+def sign_in_with_cookie(login: str) -> Created[Token] | Accepted[FirstStep]:
     """The same, with a refresh cookie."""
     return _first_step(login) or _with_cookie(login)
 

@@ -33,15 +33,15 @@ class Profile:
 
 @dataclasses.dataclass(frozen=True)
 class Session:
-    """What a token or a refresh cookie refers to; times are seconds since 1970."""
+    """The session of an access token or refresh cookie; times are in seconds since 1970."""
 
     id: str
     login: str
     created: float
     used: float
     expires: float
-    origin: str  # an address
-    secret: str | None = None  # the hash of the refresh cookie's
+    origin: str  # the address of the client that signed in
+    secret: str | None = None  # the hash of the refresh cookie's secret, if there is a cookie
 
 
 class ReusedError(Exception):
@@ -74,19 +74,19 @@ class Store(abc.ABC):
 
     @abc.abstractmethod
     def get_user_pass(self, login: str) -> str | None:
-        """The hash of a user's password, None for nobody."""
+        """The hash of a user's password, None for an unknown user."""
 
     @abc.abstractmethod
     def user_is_admin(self, login: str) -> bool:
-        """Whether a user is an administrator; nobody is not."""
+        """Whether there is such a user, who is active and an administrator."""
 
     @abc.abstractmethod
     def get_credentials(self, login: str) -> Credentials | None:
-        """What a sign-in is checked against, None for nobody."""
+        """What a sign-in is checked against, None for an unknown user."""
 
     @abc.abstractmethod
     def get_user(self, login: str) -> Profile:
-        """What may be shown of a user; 404 for nobody."""
+        """The profile of a user; 404 for an unknown user."""
 
     @abc.abstractmethod
     def get_users(self, limit: int = MAX_PAGE, after: str | None = None) -> list[Profile]:
@@ -100,21 +100,22 @@ class Store(abc.ABC):
         admin: bool | None = None,
         active: bool | None = None,
     ) -> Profile:
-        """Change what is not None; whoever is disabled has no sessions any more.
+        """Change what is not None; disabling a user ends all sessions of the user.
 
-        Raises 404 for nobody, 409 if no active administrator would be left.
+        Raises 404 for an unknown user, 409 if no active administrator would be left.
         """
 
     @abc.abstractmethod
     def delete_user(self, login: str, stuff: bool = False) -> None:
-        """Remove a user with the sessions, and with the stuff if told so.
+        """Delete a user with all sessions, and with the user's stuff if `stuff` is true.
 
-        Raises 404 for nobody, 409 if stuff is left, or no active administrator would be.
+        Raises 404 for an unknown user, 409 if the user owns stuff that is to be left, or no active
+        administrator would be left.
         """
 
     @abc.abstractmethod
     def set_user_pass(self, login: str, password: str, old: str | None = None) -> None:
-        """Set the hash of a user's password, and end all sessions; 404 for nobody.
+        """Set the hash of a user's password, and end all sessions; 404 for an unknown user.
 
         If `old` is given, 403 unless the user is active and that is still the hash.
         """
@@ -134,7 +135,7 @@ class Store(abc.ABC):
 
     @abc.abstractmethod
     def get_session_user(self, session: str, now: float) -> str | None:
-        """Whose session it is, None if it has ended or its user is not active."""
+        """The user of a session, None if it has ended or expired, or the user is not active."""
 
     @abc.abstractmethod
     def get_sessions(
@@ -193,7 +194,7 @@ class Store(abc.ABC):
 
     @abc.abstractmethod
     def reset_otp(self, login: str) -> None:
-        """Take a user's one-time passwords away; 404 for nobody."""
+        """Switch a user's one-time passwords off and remove the secret; 404 for an unknown user."""
 
     @abc.abstractmethod
     def add_stuff(self, stuff: str, login: str, price: float) -> None:

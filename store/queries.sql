@@ -59,7 +59,7 @@ WHERE login = :login AND otp_secret = :secret AND otp_step < :step;
 -- name: reset_otp(login)!
 UPDATE users SET otp = FALSE, otp_secret = NULL WHERE login = :login;
 
--- sessions; one begins with add_session, which is the engine's own
+-- sessions: add_session and delete_expired_sessions are in engine.sql
 
 -- name: get_session_user(session, now)$
 SELECT users.login FROM sessions JOIN users ON users.login = sessions.login
@@ -71,7 +71,7 @@ WHERE login = :login AND expires > :now AND (created, id) > (:created, :id)
 ORDER BY created, id LIMIT :limit;
 
 -- name: end_oldest_sessions(login, but, now, keep)!
--- with the lock of add_session, which no other session of the user begins without
+-- in the transaction of add_session, which has locked the user: sign-ins of one user take turns
 DELETE FROM sessions
 WHERE login = :login AND id <> :but AND expires > :now AND (created, id) <= (
     SELECT created, id FROM sessions WHERE login = :login AND id <> :but AND expires > :now
@@ -79,7 +79,8 @@ WHERE login = :login AND id <> :but AND expires > :now AND (created, id) <= (
 );
 
 -- name: rotate_session(session, old, new, now, grace)^
--- the secret before the last rotation changes nothing; clocks of several machines differ a little
+-- one statement decides, because browser tabs use a cookie at the same time: the secret before the
+-- last rotation is accepted and changes nothing; abs(), because the clocks of machines differ
 UPDATE sessions SET
     secret = CASE WHEN secret = :old THEN :new ELSE secret END,
     traded = CASE WHEN secret = :old THEN :now ELSE traded END,

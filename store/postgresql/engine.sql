@@ -32,7 +32,8 @@ SELECT login FROM users WHERE admin AND active ORDER BY login FOR UPDATE;
 SELECT login FROM users WHERE login = :login FOR UPDATE;
 
 -- name: add_session(id, login, created, used, expires, origin, secret, password, otp)!
--- with the lock, no password is changed, nobody is disabled, and no other session begins meanwhile
+-- locks the user: until the commit, the password is not changed, the user is not disabled, and no
+-- other session of the user begins
 INSERT INTO sessions (id, login, created, used, expires, origin, secret)
 SELECT :id, login, :created, :used, :expires, :origin, :secret FROM users
 WHERE login = :login AND password = :password AND otp = :otp AND active
