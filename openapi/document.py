@@ -1,8 +1,10 @@
 """The OpenAPI 3.1 document, made from the declarations of the routes."""
 
+import dataclasses
 import inspect
+from decimal import Decimal
 from http import HTTPStatus
-from typing import Any, Literal, get_args, get_origin
+from typing import Annotated, Any, Literal, get_args, get_origin
 
 import FlaskSimpleAuth as fsa
 from pydantic import TypeAdapter
@@ -15,7 +17,7 @@ from openapi.returns import Answer, Error
 from openapi.routes import BODIES, Route, kind_of, routes
 from values import Schema
 from web.files import File
-from web.kinds import members
+from web.kinds import item_of, members
 from web.strict_json import MAX_DEPTH
 
 SCHEMAS = "#/components/schemas/"
@@ -74,6 +76,8 @@ class Document:
 
     def __init__(self, app: fsa.Flask) -> None:
         self.config = app.config
+        # FlaskSimpleAuth by itself does not enforce the metadata of Annotated
+        self.enforces = "parameters" in app.extensions
         self.schemas: dict[str, Any] = {}
         self.errors: dict[str, Any] = {}
         self.security: dict[str, Any] = {}
@@ -134,20 +138,36 @@ class Document:
         if kind in (fsa.JsonData, Any):
             words = f"Any JSON value with at most {MAX_DEPTH} levels."
             return {"description": words, "examples": [["one", "two"]]}
+        if kind is Decimal:  # pydantic takes texts as well
+            return {"type": "number"}
         if hasattr(kind, "SCHEMA"):
             words = (inspect.getdoc(kind) or "").replace("\n", " ")
             strength = self.strength() if kind is values.NewPassword else {}
             return {"description": words, **kind.SCHEMA, **strength}
+        if (item := item_of(kind)) is not None:
+            return {"type": "array", "items": self.schema(item)}
+        if get_origin(kind) is Annotated and not self.enforces:
+            return self.schema(get_args(kind)[0])
         try:
             found = TypeAdapter(kind).json_schema(ref_template=SCHEMAS + "{model}")
-        except PydanticUserError:  # a type without a schema is described as its base type
-            bases = [base for base in getattr(kind, "__mro__", ()) if base in (str, int, float)]
-            return self.schema(bases[0]) if bases else {}
+        except PydanticUserError:
+            return self.schema_of_base(kind)
+        for part in (found, *found.get("$defs", {}).values()):
+            if "properties" in part:
+                part.setdefault("additionalProperties", False)
         self.schemas |= found.pop("$defs", {})
-        title = found.get("title", "")
-        if found.get("type") != "object" or self.schemas.setdefault(title, found) != found:
+        title = found.get("title")
+        if not title or "properties" not in found or self.schemas.setdefault(title, found) != found:
             return found
         return {"$ref": f"{SCHEMAS}{title}"}
+
+    def schema_of_base(self, kind: Any) -> dict[str, Any]:
+        """The JSON Schema of a type that has none: that of its base type."""
+        if dataclasses.is_dataclass(kind):
+            return {"type": "object"}
+        known = {str: "string", int: "integer", float: "number", Decimal: "number", dict: "object"}
+        bases = [base for base in getattr(kind, "__mro__", ()) if base in known]
+        return {"type": known[bases[0]]} if bases else {}
 
     def strength(self) -> dict[str, Any]:
         """FlaskSimpleAuth's rules for a new password."""
@@ -252,13 +272,15 @@ class Document:
     def example(self, schema: dict[str, Any]) -> Any:
         """An example value of a schema; None if an optional parameter is better left out."""
         if "$ref" in schema:
-            found = self.schemas[schema["$ref"].removeprefix(SCHEMAS)]["properties"]
-            return {name: self.example(inside) for name, inside in found.items()}
+            return self.example(self.schemas[schema["$ref"].removeprefix(SCHEMAS)])
+        if "properties" in schema:  # without optional members, one of which may be of the same type
+            required = schema.get("required", ())
+            return {name: self.example(schema["properties"][name]) for name in required}
         if "anyOf" in schema:
             return self.example(schema["anyOf"][0])
         if schema.get("type") == "boolean":
             return True
-        return schema.get("examples", [schema.get("const")])[0]
+        return schema.get("examples", schema.get("enum", [schema.get("const")]))[0]
 
     def error(self, status: int) -> dict[str, Any]:
         """The error response, as a reference into `components`."""

@@ -3,7 +3,7 @@
 import inspect
 import re
 from collections.abc import Callable, Iterator
-from typing import Annotated, Any, Literal, NamedTuple, get_args, get_origin
+from typing import Any, Literal, NamedTuple, get_args, get_origin
 
 import FlaskSimpleAuth as fsa
 from flask.typing import ResponseReturnValue
@@ -55,16 +55,14 @@ class Route(NamedTuple):
         found: dict[int, tuple[Any, str | None]] = {}
         for answer in members(hint):
             parts = get_args(answer) if get_origin(answer) is tuple else (answer, Literal[200])
-            (status,) = get_args(parts[1])
+            (status,) = get_args(parts[1]) or (200,)  # a plain `int` does not tell
             found[status] = parts[0], getattr(parts[-1], "__metadata__", (None,))[0]
         return found
 
 
 def kind_of(hint: inspect.Parameter) -> Any:
     """The type of a parameter without `| None`; `str` if it has no annotation."""
-    kind = without_none(hint_of(hint))
-    # FlaskSimpleAuth does not enforce the metadata of Annotated
-    return get_args(kind)[0] if get_origin(kind) is Annotated else kind
+    return without_none(hint_of(hint))
 
 
 def routes(app: fsa.Flask) -> Iterator[Route]:

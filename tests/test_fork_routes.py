@@ -15,6 +15,8 @@ import uuid
 from typing import Annotated, Any, Literal, NamedTuple, NewType
 
 import FlaskSimpleAuth as fsa
+import jsonschema_rs
+import openapi_spec_validator
 import pydantic
 import pytest
 from hypothesis import given, settings
@@ -365,13 +367,10 @@ found: list[Any] = []
 
 def make_route(name: str, hint: Any) -> Any:
     """A route's function with one parameter."""
-
-    def route(**_: Any) -> tuple[str, int]:
-        raise AssertionError
-
     # as if it were written out: FlaskSimpleAuth looks at the code of a function
     namespace: dict[str, Any] = {"hint": hint, "found": found}
     exec(f"def route(_{name}: hint):\n    found.append(_{name})\n    return '', 204", namespace)
+    namespace["route"].__name__ = f"route_{name}"
     return namespace["route"]
 
 
@@ -390,6 +389,7 @@ def fork():
         for name in OPTIONAL:
             function = make_route(name, TYPES[name][0] | None)
             path = f"/optional/{name}"
+            function.__name__ += "_optional"
             app.add_url_rule(path, f"optional {name}", function, authz="OPEN", methods=methods)
         add_routes(app)
         yield app.test_client()
@@ -656,6 +656,28 @@ def test_types_that_cannot_be_checked_are_refused_at_the_start(fork, hint):
     app = fork.application
     with pytest.raises(TypeError, match=r"parameter|constraints"):
         app.add_url_rule("/wrong", "wrong", make_route("wrong", hint), authz="OPEN")
+
+
+def test_description(fork):
+    """OpenAPI: what a type takes is valid in its schema, and has its place in a form or as JSON."""
+    document = send(fork, "GET", "/openapi.json").json
+    assert "error" not in document
+    openapi_spec_validator.validate(document)
+    components = {"components": document["components"]}
+    for name, (_, good, texts, bad, _) in TYPES.items():
+        content = document["paths"][f"/{name}"]["post"]["requestBody"]["content"]
+        schema = content[JSON]["schema"]["properties"][name]
+        for value, _ in good:
+            assert jsonschema_rs.is_valid(schema | components, value), (name, value, schema)
+        if name not in ("any", "odd", "called"):
+            wrong = [jsonschema_rs.is_valid(schema | components, value) for value in bad]
+            assert not all(wrong), (name, schema)
+        places = document["paths"][f"/{name}"]["get"].get("parameters", [])
+        for place in places:
+            assert ("content" in place) == (name in content[FORM]["encoding"]), name
+            if any(text.startswith(f"{name}=") for text, _ in texts):
+                assert place["schema"]["type"] == "array"
+        assert places or name in ("odd", "called")
 
 
 # EXAMPLES=20000 for a long run

@@ -87,7 +87,7 @@ def kind_of(hint: Any, casts: Casts) -> Kind:
         return _choice([(member.value, member) for member in hint])
     if hint in FORMATS:
         return Kind(functools.partial(_formatted, *FORMATS[hint]), _text)
-    if (item := _item_of(hint)) is not None:
+    if (item := item_of(hint)) is not None:
         return _list(hint, kind_of(item, casts))
     if dataclasses.is_dataclass(hint) and not is_pydantic_dataclass(hint):  # type: ignore[arg-type]
         return _dataclass(hint, casts)
@@ -268,7 +268,7 @@ def _choice(options: list[tuple[Any, Any]]) -> Kind:
 # lists and objects
 
 
-def _item_of(hint: Any) -> Any:
+def item_of(hint: Any) -> Any:
     """The type of the items of a list, which may be a class of its own; None for what is none."""
     origin, arguments = get_origin(hint), get_args(hint)
     if origin in (list, set, frozenset) or (origin is tuple and arguments[1:] == (...,)):
