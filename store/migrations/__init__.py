@@ -2,7 +2,9 @@
 
 from pathlib import Path
 
-from store.engine import HERE, Engine
+from store.engine import Engine
+
+HERE = Path(__file__).parent
 
 
 class SchemaError(ValueError):
@@ -11,7 +13,7 @@ class SchemaError(ValueError):
 
 def scripts(store: Engine) -> list[Path]:
     """The scripts that make the schema, from 1 on."""
-    return sorted((HERE / store.folder).glob("[0-9]*.sql"))
+    return sorted(HERE.glob(f"[0-9]*.{store.folder}.sql"))
 
 
 def version(store: Engine) -> int:
@@ -63,6 +65,6 @@ def upgrade(store: Engine) -> list[str]:
                 store.queries.add_schema_version(connection, version=number)
             except store.driver_error as e:
                 why = str(e).partition("\n")[0]
-                message = f"migration {script.stem} failed, nothing is changed: {why}"
-                raise SchemaError(message) from e
-    return [script.stem for script in missing]
+                name = script.name.partition(".")[0]
+                raise SchemaError(f"migration {name} failed, nothing is changed: {why}") from e
+    return [script.name.partition(".")[0] for script in missing]
