@@ -9,7 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import values
+from security import passwords
 from tests.conftest import PASSWORD, new_name
+from values import PasswordHash
 
 NAN, INF = math.nan, math.inf
 
@@ -256,3 +258,76 @@ def test_prices(number):
     price = made(values.Price, number)
     assert (price is not None) == (0 <= number <= 10**12)
     assert price is None or price == number
+
+
+ARGON2 = "$argon2id$v=19$m=19456,t=2,p=1$c29tZS1zYWx0LTE2LWJ5dA$" + "A" * 43
+BCRYPT = "$2b$12$" + "a" * 21 + "e" + "b" * 30 + "C"
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        ARGON2,
+        ARGON2.replace("argon2id", "argon2i"),
+        ARGON2.replace("argon2id", "argon2d"),
+        ARGON2.replace("$v=19", "$v=16"),
+        ARGON2.replace("$v=19", ""),
+        ARGON2.replace("m=19456,t=2,p=1", "m=65536,t=3,p=4"),  # argon2-cffi, PHC
+        ARGON2.replace("m=19456,t=2,p=1", "m=65536,t=4,p=1"),  # PHP
+        ARGON2.replace("m=19456,t=2,p=1", "m=102400,t=2,p=8"),  # Django
+        ARGON2.replace("m=19456,t=2,p=1", "m=131072,t=2,p=16"),
+        BCRYPT,
+        BCRYPT.replace("2b", "2a"),
+        BCRYPT.replace("2b", "2y"),
+        BCRYPT.replace("$12$", "$04$"),
+        BCRYPT.replace("$12$", "$13$"),
+    ],
+)
+def test_whole_hash_of_bounded_cost(value):
+    """As well-known libraries make them; each is verified without an error."""
+    assert PasswordHash(value) == value
+    assert not passwords._verify("password", value)
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        None,
+        "",
+        "plain",
+        "$argon2id$",
+        ARGON2 + "=",
+        ARGON2 + "\n",
+        ARGON2[:-1],
+        ARGON2[:-4],
+        ARGON2[:-2] + "AB",  # bits beyond the last byte
+        ARGON2[:-24],  # 14 bytes
+        ARGON2.partition("$c29t")[0],
+        ARGON2.replace("c29tZS1zYWx0LTE2LWJ5dA", "c29tZQ"),
+        ARGON2.replace("argon2id", "argon2"),
+        ARGON2.replace("$v=19", "$v=18"),
+        ARGON2.replace("m=19456,t=2,p=1", "t=2,m=19456,p=1"),
+        ARGON2.replace("m=19456", "m=019456"),
+        ARGON2.replace("m=19456", "m=7"),
+        ARGON2.replace("m=19456", "m=131073"),
+        ARGON2.replace("m=19456", "m=4194304"),
+        ARGON2.replace("t=2", "t=0"),
+        ARGON2.replace("t=2", "t=14"),
+        ARGON2.replace("t=2", "t=4294967295"),
+        ARGON2.replace("p=1", "p=17"),
+        BCRYPT[:-1],
+        BCRYPT + "a",
+        BCRYPT.replace("e", "z"),  # bits beyond the salt
+        BCRYPT[:-1] + "b",  # bits beyond the hash
+        BCRYPT.replace("2b", "2x"),
+        BCRYPT.replace("$12$", "$03$"),
+        BCRYPT.replace("$12$", "$14$"),
+        BCRYPT.replace("$12$", "$31$"),
+        BCRYPT.replace("$12$", "$9$"),
+        BCRYPT.replace("a", "é"),
+    ],
+)
+def test_hash_that_is_not_whole_or_too_costly(value):
+    with pytest.raises(fsa.ErrorResponse, match="131072 KiB") as refused:
+        PasswordHash(value)
+    assert refused.value.status == 400
