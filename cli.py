@@ -94,8 +94,6 @@ def backup(file: Path) -> None:
 def restore(file: Path) -> None:
     """Bring the copy in FILE back, into an empty database."""
     with _store() as store:
-        if migrations.version(store):
-            raise ValueError("the database is not empty: move it away, or name another")
         transfer.restore(store, file)
         click.echo(f"schema {migrations.version(store)}, {transfer.count(store):,} users and stuff")
 

@@ -21,6 +21,7 @@ from typing import NamedTuple
 ROOT = Path(__file__).parents[1]
 FILES = {  # SQL, and the engine on which its mutants are tested
     "store/queries.sql": "sqlite",
+    "store/transfer.sql": "sqlite",
     "store/sqlite/engine.sql": "sqlite",
     "store/postgresql/engine.sql": "postgresql",
 }
@@ -28,6 +29,7 @@ TESTS = [
     *("tests/test_store.py", "tests/test_sessions.py", "tests/test_second_factor.py"),
     *("tests/test_accounts.py", "tests/test_stuff.py", "tests/test_transfer.py"),
     *("tests/test_migrations.py", "tests/test_pool.py", "tests/test_unavailable.py"),
+    *("tests/test_restore.py", "tests/test_query_errors.py"),
 ]
 TIMEOUT_SECONDS = 300  # of the tests of one mutant, which may hang
 OTHER = {"<=": "<", ">=": ">", "<": "<=", ">": ">=", "=": "<>", "<>": "="}

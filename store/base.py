@@ -3,10 +3,11 @@
 import abc
 import dataclasses
 from collections.abc import Callable
+from typing import Any
 
 import FlaskSimpleAuth as fsa
 
-from values import MAX_PAGE
+from values import MAX_PAGE, Email, Login, Name, OtpSecret, PasswordHash, Price
 
 MAX_SESSIONS = 100  # of one user
 
@@ -239,3 +240,68 @@ last_admin = _error(409, "this is the last active administrator")
 owns_stuff = _error(409, "the user owns stuff: pass it with stuff=delete, or remove it before")
 password_changed = _error(403, "the password has been changed meanwhile")
 otp_is_on = _error(409, "one-time passwords are on already")
+
+
+# what export, import and count carry
+
+
+def boolean(value: object) -> bool:
+    """True or false, and no number."""
+    if not isinstance(value, bool):
+        raise fsa.ErrorResponse("admin, active and otp must be true or false", 400)
+    return value
+
+
+def _otp_secret(value: object) -> str | None:
+    return None if value is None else OtpSecret(value)
+
+
+def _otp_step(value: object) -> int:
+    if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value < 2**32:
+        raise fsa.ErrorResponse("otp_step must be an integer from 0 to 4294967295", 400)
+    return value
+
+
+def _check_user(user: dict[str, Any]) -> None:
+    if user["otp"] and not user["otp_secret"]:
+        raise fsa.ErrorResponse("one-time passwords that are on need a secret", 400)
+
+
+@dataclasses.dataclass(frozen=True)
+class Table:
+    """A table whose rows are exported as objects in JSON, and checked on import.
+
+    Each column has what makes a valid value of it, or raises an error 400. The first one is the
+    primary key, a text. `defaults` are for columns that exports of older versions lack.
+    """
+
+    kind: str  # the name of its rows in an export
+    columns: dict[str, Callable[[Any], Any]]
+    defaults: dict[str, Any] = dataclasses.field(default_factory=dict)
+    check: Callable[[dict[str, Any]], None] = lambda row: None  # noqa: ARG005
+
+
+# in an order in which no row refers to one that comes later
+TABLES = {
+    "users": Table(
+        "user",
+        {
+            "login": Login,
+            "password": PasswordHash,
+            "email": Email,
+            "admin": boolean,
+            "active": boolean,
+            "otp_secret": _otp_secret,
+            "otp": boolean,
+            "otp_step": _otp_step,
+        },
+        {"active": True, "otp_secret": None, "otp": False, "otp_step": 0},
+        _check_user,
+    ),
+    "stuff": Table("stuff", {"name": Name, "owner": Login, "price": Price}),
+}
+# tables that are left out on purpose
+NOT_EXPORTED = {
+    "schema_version",  # is the migrations'
+    "sessions",  # end with the move: all users sign in again
+}

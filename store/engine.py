@@ -11,12 +11,42 @@ from typing import Any
 import aiosql
 import FlaskSimpleAuth as fsa
 
+from store import base
 from store.pool import Pool, PoolTimeoutError
 
 log = logging.getLogger("acme")
 
 HERE = Path(__file__).parent
 LOG_INTERVAL_SECONDS = 5.0  # between two lines in the log about an unavailable database
+
+
+def transfer_queries(table: str, columns: list[str]) -> str:
+    """The queries of `transfer.sql` for a table, the first column of which is the primary key."""
+    return (
+        (HERE / "transfer.sql")
+        .read_text()
+        .format(
+            table=table,
+            key=columns[0],
+            columns=", ".join(f'"{column}"' for column in columns),
+            parameters=", ".join(columns),
+            values=", ".join(f":{column}" for column in columns),
+        )
+    )
+
+
+class Backup(abc.ABC):
+    """A file that `Engine.backup` wrote and others may have changed: nothing in it is executed."""
+
+    version: int  # of its schema
+
+    @abc.abstractmethod
+    def objects(self) -> set[str]:
+        """Its tables and so on, as `Engine.schema_objects` has them."""
+
+    @abc.abstractmethod
+    def load(self, connection: Any, tables: dict[str, list[str]]) -> None:
+        """Insert the rows of tables, with these columns, in this order."""
 
 
 class Engine(abc.ABC):
@@ -31,8 +61,10 @@ class Engine(abc.ABC):
     driver_error: type[Exception]  # the base class of the driver's errors
 
     def __init__(self, connections: int) -> None:
-        texts = (HERE / "queries.sql", HERE / self.folder / "engine.sql")
-        self.queries: Any = aiosql.from_str("\n".join(f.read_text() for f in texts), self.driver)
+        files = (HERE / "queries.sql", HERE / self.folder / "engine.sql")
+        texts = [file.read_text() for file in files]
+        texts += [transfer_queries(name, [*table.columns]) for name, table in base.TABLES.items()]
+        self.queries: Any = aiosql.from_str("\n".join(texts), self.driver)
         self.pool = Pool(self.connect, self.is_usable, connections)
         self._logged = time.monotonic()  # errors at the start are reported by the caller
 
@@ -79,12 +111,16 @@ class Engine(abc.ABC):
         """Do what a migration needs and its transaction cannot do."""
 
     @abc.abstractmethod
+    def dialect(self, script: str) -> str:
+        """A script for both engines, in the SQL of this one."""
+
+    @abc.abstractmethod
     def backup(self, path: Path) -> None:
         """Write a consistent copy of the database to a new file, while it is in use."""
 
     @abc.abstractmethod
-    def restore_copy(self, path: Path) -> None:
-        """Bring all of a copy back; ValueError if the file is none."""
+    def open_backup(self, path: Path) -> contextlib.AbstractContextManager["Backup"]:
+        """Open what `backup` wrote; ValueError for any other file."""
 
     # calls
 
@@ -144,6 +180,17 @@ class Engine(abc.ABC):
     def close(self) -> None:
         """Close the idle connections; the next call opens another."""
         self.pool.close_idle()
+
+    def columns(self, connection: Any) -> dict[str, list[str]]:
+        """The columns of each table."""
+        found: dict[str, list[str]] = {}
+        for table, column in self.queries.get_columns(connection):
+            found.setdefault(table, []).append(column)
+        return found
+
+    def schema_objects(self, connection: Any) -> set[str]:
+        """The tables, indexes, triggers, views and so on, a text for each."""
+        return {" ".join(text.split()) for (text,) in self.queries.get_schema_objects(connection)}
 
     def schema_version(self, connection: Any) -> int:
         """How many of the migrations the database of a connection has seen; 0 if it is empty."""

@@ -99,9 +99,6 @@ DELETE FROM sessions WHERE id = :session AND login = :login;
 -- name: delete_sessions(login, but)!
 DELETE FROM sessions WHERE login = :login AND id <> :but;
 
--- name: delete_all_sessions()!
-DELETE FROM sessions;
-
 -- stuff
 
 -- name: delete_user_stuff(login)!
@@ -124,22 +121,3 @@ WHERE name = :name AND (owner = :owner OR CAST(:owner AS TEXT) IS NULL);
 -- name: delete_stuff(name, owner)!
 DELETE FROM stuff
 WHERE name = :name AND (owner = :owner OR CAST(:owner AS TEXT) IS NULL);
-
--- export and import, by pages of keys
-
--- name: export_users(after, limit)
-SELECT login, password, email, admin, active, otp_secret, otp, otp_step FROM users
-WHERE login > :after ORDER BY login LIMIT :limit;
-
--- name: export_stuff(after, limit)
-SELECT name, owner, price FROM stuff WHERE name > :after ORDER BY name LIMIT :limit;
-
--- name: import_users(login, password, email, admin, active, otp_secret, otp, otp_step)*!
-INSERT INTO users (login, password, email, admin, active, otp_secret, otp, otp_step)
-VALUES (:login, :password, :email, :admin, :active, :otp_secret, :otp, :otp_step);
-
--- name: import_stuff(name, owner, price)*!
-INSERT INTO stuff (name, owner, price) VALUES (:name, :owner, :price);
-
--- name: count_rows()$
-SELECT (SELECT count(*) FROM users) + (SELECT count(*) FROM stuff);

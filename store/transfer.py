@@ -1,56 +1,101 @@
-"""Copies of a database: rows in JSON to move between engines, and backups."""
+"""Copies of a database: rows in JSON to move between engines, and backups to restore."""
 
+import graphlib
 import itertools
-import re
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 import FlaskSimpleAuth as fsa
 
 from store import migrations
+from store.base import NOT_EXPORTED, TABLES, Table, boolean
 from store.engine import Engine
-from values import Email, Login, Name, Price
+from store.migrations import SchemaError
 
-USER_COLUMNS = (
-    *("login", "password", "email", "admin"),
-    *("active", "otp_secret", "otp", "otp_step"),
-)
-FLAGS = {"admin", "active", "otp"}  # which SQLite keeps as 0 and 1
 BATCH_ROWS = 1_000  # that an export or import holds in memory
+# sessions end with a restore: those signed out since the backup was made must stay out
+NOT_RESTORED = {"schema_version", "sessions"}
 
 
 def restore(store: Engine, path: Path) -> None:
-    """Bring a copy back into an empty database; ValueError if the file is none.
+    """Bring a backup back into an empty database, all or nothing.
 
-    Its sessions are not restored: those signed out since the copy was made must stay out.
+    The schema is made by the migrations, as far as they had been applied to the backup: only rows
+    are taken from the file. ValueError if it is no backup, or has another schema than that.
     """
-    store.restore_copy(path)
-    if migrations.version(store) >= 2:  # which has the table of sessions
-        with store.connection() as connection:
-            store.queries.delete_all_sessions(connection)
+    store.prepare()
+    with (
+        store.open_backup(path) as backup,
+        store.transaction(store.queries.begin_alone) as connection,
+    ):
+        if store.schema_objects(connection):
+            raise ValueError("the database is not empty: move it away, or name another")
+        migrations.check_not_newer(store, backup.version)
+        migrations.apply(store, connection, 0, backup.version)
+        differences = store.schema_objects(connection) ^ backup.objects()
+        if differences:
+            names = ", ".join(sorted({text.partition(":")[0] for text in differences}))
+            raise ValueError(
+                f"{path} has another schema than the migrations of this Acme make: {names}; "
+                "nothing is changed"
+            )
+        columns = store.columns(connection)
+        tables = [table for table in _in_order(store, connection) if table not in NOT_RESTORED]
+        try:
+            backup.load(connection, {table: columns[table] for table in tables})
+        except store.driver_error as e:
+            if store.is_unavailable(e):
+                raise
+            raise ValueError(f"{path} has rows that do not fit, nothing is changed: {e}") from e
+
+
+def _in_order(store: Engine, connection: Any) -> Iterable[str]:
+    """The tables, each after those that it refers to."""
+    graph: dict[str, set[str]] = {table: set() for table in store.columns(connection)}
+    for table, other in store.queries.get_references(connection):
+        if table != other and table in graph:
+            graph[table].add(other)
+    return graphlib.TopologicalSorter(graph).static_order()
 
 
 def count(store: Engine) -> int:
     """How many rows `export_rows` yields."""
-    with store.connection() as connection:
-        return int(store.queries.count_rows(connection))
+    with store.transaction(store.queries.begin) as connection:
+        check_tables(store, connection)
+        return sum(getattr(store.queries, f"count_{name}")(connection) for name in TABLES)
+
+
+def check_tables(store: Engine, connection: Any) -> None:
+    """SchemaError if the database has a table or column that an export would lose."""
+    found = store.columns(connection)
+    lost = [f"the table {name}" for name in found.keys() - TABLES.keys() - NOT_EXPORTED]
+    for name, table in TABLES.items():
+        columns = set(found.get(name, ()))
+        lost += [f"the column {name}.{column}" for column in columns - table.columns.keys()]
+        missing = table.columns.keys() - columns
+        if missing:
+            raise SchemaError(f"the database lacks {name} ({', '.join(sorted(missing))})")
+    if lost:
+        raise SchemaError(
+            f"export and import do not carry {', '.join(sorted(lost))}: "
+            "add it to TABLES in store/base.py, or a table to NOT_EXPORTED there"
+        )
 
 
 def export_rows(store: Engine) -> Iterator[dict[str, Any]]:
-    """All users and then all stuff, as they are at one moment."""
-    tables = {
-        "user": (store.queries.export_users, USER_COLUMNS),
-        "stuff": (store.queries.export_stuff, ("name", "owner", "price")),
-    }
+    """All rows of all tables, as they are at one moment; SchemaError if some would be lost."""
     with store.transaction(store.queries.begin) as connection:
-        for kind, (query, names) in tables.items():
-            after = ""
+        check_tables(store, connection)
+        for name, table in TABLES.items():
+            query, after = getattr(store.queries, f"export_{name}"), ""
             while rows := list(query(connection, after=after, limit=BATCH_ROWS)):
                 for row in rows:
-                    values = dict(zip(names, row, strict=True))
-                    flags = {name: bool(values[name]) for name in FLAGS & values.keys()}
-                    yield {"kind": kind} | values | flags
+                    values = dict(zip(table.columns, row, strict=True))
+                    for column, check in table.columns.items():
+                        if check is boolean:  # which SQLite keeps as 0 and 1
+                            values[column] = bool(values[column])
+                    yield {"kind": table.kind} | values
                 after = rows[-1][0]
 
 
@@ -59,22 +104,21 @@ def import_rows(store: Engine, rows: Iterable[dict[str, Any]]) -> None:
 
     Raises ValueError where a row is malformed or the database has users.
     """
-    kinds: dict[str, tuple[Any, Callable[..., dict[str, Any]]]] = {
-        "user": (store.queries.import_users, _user_row),
-        "stuff": (store.queries.import_stuff, _stuff_row),
-    }
+    kinds = {table.kind: (name, table) for name, table in TABLES.items()}
     with store.transaction(store.queries.begin_alone) as connection:
+        check_tables(store, connection)
         if store.queries.has_users(connection):
             raise ValueError("the database has users: import into an empty one")
         try:
             for kind, batch in _batches(rows):
-                query, row = kinds[kind]
-                query(connection, [row(**values) for values in batch])
+                name, table = kinds[kind]
+                query = getattr(store.queries, f"import_{name}")
+                query(connection, [_checked(table, row) for row in batch])
         except store.driver_error as e:
             if store.is_unavailable(e):
                 raise
             raise ValueError(f"rows that do not fit each other: {e}") from e
-        except (AttributeError, KeyError, OverflowError, TypeError) as e:
+        except (AttributeError, KeyError, TypeError) as e:
             raise ValueError(f"a malformed row: {e!r}") from e
         except fsa.ErrorResponse as e:
             raise ValueError(f"a malformed row: {e.message}") from e
@@ -87,28 +131,11 @@ def _batches(rows: Iterable[dict[str, Any]]) -> Iterator[tuple[str, list[dict[st
             yield kind, batch
 
 
-def _user_row(
-    *,
-    login: str,
-    password: str,
-    email: str,
-    admin: bool,
-    active: bool = True,
-    otp_secret: str | None = None,
-    otp: bool = False,
-    otp_step: int = 0,
-) -> dict[str, Any]:
-    if not all(isinstance(value, bool) for value in (admin, active, otp)):
-        raise TypeError("admin, active and otp must be true or false")
-    if not re.match(r"\$(argon2|2[aby]\$)", password):
-        raise TypeError(f"no hash of a password: that of {login}")
-    if otp_secret is not None and not re.fullmatch("[A-Z2-7]+", otp_secret):
-        raise TypeError(f"no secret for one-time passwords: that of {login}")
-    if otp and not otp_secret:
-        raise TypeError(f"one-time passwords without a secret: those of {login}")
-    values = (Login(login), password, Email(email), admin, active, otp_secret, otp, int(otp_step))
-    return dict(zip(USER_COLUMNS, values, strict=True))
-
-
-def _stuff_row(name: str, owner: str, price: float) -> dict[str, Any]:
-    return {"name": Name(name), "owner": Login(owner), "price": Price(price)}
+def _checked(table: Table, row: dict[str, Any]) -> dict[str, Any]:
+    """A row with values that are valid; an error 400, TypeError or KeyError if one is not."""
+    row = table.defaults | row
+    if unknown := row.keys() - table.columns.keys():
+        raise KeyError(*unknown)
+    valid = {name: check(row[name]) for name, check in table.columns.items()}
+    table.check(valid)
+    return valid

@@ -3,6 +3,11 @@
 import sys
 from concurrent.futures import ThreadPoolExecutor
 
+# of no password
+HASH = (
+    "$argon2id$v=19$m=19456,t=2,p=1$c29tZS1zYWx0LTE2LWJ5dA$"
+    "3WiG5i2ZzMcU0p1cQUqWO+cuRa0TDk6R3vdwKAr2iXM"
+)
 DB = (sys.executable, "-m", "flask", "--app", "./app.py", "db")
 
 

@@ -112,6 +112,60 @@ def test_upgrade_keeps_data(kind, new_database, tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("kind", SQL)
+def test_migrations_are_numbered_from_1_on(kind):
+    """One for both engines, or one for each."""
+    url = {"sqlite": "sqlite:///none.db", "postgresql": "postgresql:///none"}[kind]
+    scripts = migrations.scripts(open_store(url))
+    assert [int(script.name.partition(".")[0]) for script in scripts] == [
+        *range(1, len(scripts) + 1)
+    ]
+
+
+SHARED = """
+-- One for both engines; like this.
+CREATE TABLE notes (
+    id TEXT COLLATE "C" PRIMARY KEY,
+    owner TEXT COLLATE "C" NOT NULL REFERENCES users (login) ON DELETE CASCADE,
+    done BOOLEAN NOT NULL DEFAULT FALSE,
+    number BIGINT NOT NULL,
+    weight DOUBLE PRECISION NOT NULL CHECK (weight >= 0)
+); -- and so on
+CREATE INDEX notes_owner_id ON notes (owner, id);
+"""
+
+
+@pytest.mark.parametrize("kind", SQL)
+def test_one_migration_for_both_engines(kind, new_database, tmp_path, monkeypatch):
+    """The same order, values, defaults and refusals on each."""
+    script = tmp_path / "0003.sql"
+    script.write_text(SHARED)
+    scripts = migrations.scripts
+    monkeypatch.setattr(migrations, "scripts", lambda store: [*scripts(store), script])
+    with contextlib.closing(opened(new_database(kind))) as found:
+        found.add_user("susie", "hash", "susie@acme.org", True)
+        with found.connection() as connection:
+            for id_ in "b", "\u00e9", "B", "a":
+                connection.execute(
+                    "INSERT INTO notes (id, owner, number, weight)"
+                    f" VALUES ('{id_}', 'susie', {2**62}, 1)"
+                )
+            rows = connection.execute("SELECT id, done, number, weight FROM notes ORDER BY id")
+            rows = [*map(tuple, rows.fetchall())]
+            assert rows == [(id_, False, 2**62, 1.0) for id_ in ("B", "a", "b", "\u00e9")]
+            assert isinstance(rows[0][3], float)
+            for wrong in [
+                "UPDATE notes SET weight = 'heavy'",
+                "UPDATE notes SET weight = -1",
+                "UPDATE notes SET number = 'one'",
+                "UPDATE notes SET done = 'perhaps'",
+                "UPDATE notes SET owner = 'nobody'",
+                "UPDATE notes SET owner = NULL",
+            ]:
+                with pytest.raises(found.driver_error):
+                    connection.execute(wrong)
+
+
+@pytest.mark.parametrize("kind", SQL)
 def test_from_the_first_schema(kind, new_database, monkeypatch):
     """A database of the first schema, with users and stuff in it, becomes one of today."""
     url = new_database(kind)

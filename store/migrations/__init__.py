@@ -1,6 +1,12 @@
-"""Migrations: the numbered scripts that make the schema of a database, and its version."""
+"""Migrations: the numbered scripts that make the schema of a database, and its version.
+
+`0003.sql` is for both engines, in the SQL of PostgreSQL as far as `Engine.dialect` translates it.
+Where they differ more, there are two: `0003.sqlite.sql` and `0003.postgresql.sql`. A script that
+has been applied somewhere is never edited: the next number changes what it made.
+"""
 
 from pathlib import Path
+from typing import Any
 
 from store.engine import Engine
 
@@ -12,8 +18,9 @@ class SchemaError(ValueError):
 
 
 def scripts(store: Engine) -> list[Path]:
-    """The scripts that make the schema, from 1 on."""
-    return sorted(HERE.glob(f"[0-9]*.{store.folder}.sql"))
+    """The scripts that make the schema on an engine, from 1 on."""
+    own = f".{store.folder}.sql"
+    return sorted(f for f in HERE.glob("[0-9]*.sql") if "".join(f.suffixes) in (".sql", own))
 
 
 def version(store: Engine) -> int:
@@ -35,10 +42,11 @@ def check(store: Engine) -> None:
             "make a backup, then run make db-upgrade"
         )
     else:
-        _check_not_newer(store, found)
+        check_not_newer(store, found)
 
 
-def _check_not_newer(store: Engine, found: int) -> None:
+def check_not_newer(store: Engine, found: int) -> None:
+    """SchemaError for a schema that this Acme does not know, and what to do."""
     needed = len(scripts(store))
     if found > needed:
         raise SchemaError(
@@ -48,7 +56,7 @@ def _check_not_newer(store: Engine, found: int) -> None:
 
 
 def upgrade(store: Engine) -> list[str]:
-    """Apply the migrations that are missing, in one transaction; returns their names.
+    """Apply the migrations that are missing, in one transaction; returns their numbers.
 
     Several processes may do so at once: one works, the others wait and find nothing to do.
     Raises SchemaError if one fails, or the database is newer.
@@ -56,15 +64,23 @@ def upgrade(store: Engine) -> list[str]:
     store.prepare()
     with store.transaction(store.queries.begin_alone) as connection:
         found = store.schema_version(connection)
-        _check_not_newer(store, found)
-        missing = scripts(store)[found:]
-        for number, script in enumerate(missing, found + 1):
-            try:
-                for statement in store.statements(script.read_text()):
-                    connection.execute(statement)
-                store.queries.add_schema_version(connection, version=number)
-            except store.driver_error as e:
-                why = str(e).partition("\n")[0]
-                name = script.name.partition(".")[0]
-                raise SchemaError(f"migration {name} failed, nothing is changed: {why}") from e
-    return [script.name.partition(".")[0] for script in missing]
+        check_not_newer(store, found)
+        return apply(store, connection, found, len(scripts(store)))
+
+
+def apply(store: Engine, connection: Any, found: int, needed: int) -> list[str]:
+    """Apply the migrations from after `found` to `needed`; returns their numbers."""
+    missing = scripts(store)[found:needed]
+    names = [script.name.partition(".")[0] for script in missing]
+    for number, (script, name) in enumerate(zip(missing, names, strict=True), found + 1):
+        text = script.read_text()
+        if script.suffixes == [".sql"]:
+            text = store.dialect(text)
+        try:
+            for statement in store.statements(text):
+                connection.execute(statement)
+            store.queries.add_schema_version(connection, version=number)
+        except store.driver_error as e:
+            why = str(e).partition("\n")[0]
+            raise SchemaError(f"migration {name} failed, nothing is changed: {why}") from e
+    return names

@@ -1,6 +1,6 @@
 """PostgreSQL: any number of processes on any number of machines."""
 
-import os
+import contextlib
 import select
 import subprocess
 from collections.abc import Iterator
@@ -11,6 +11,8 @@ import psycopg
 from psycopg import pq
 from psycopg.conninfo import conninfo_to_dict
 
+from store.engine import Backup
+from store.postgresql.backup import environment, opened
 from store.postgresql.prepared import Connection, PreparedAdapter
 from store.sql import SqlStore
 
@@ -100,27 +102,27 @@ class PostgreSQL(SqlStore):
     def statements(self, script: str) -> Iterator[str]:
         yield script
 
+    def dialect(self, script: str) -> str:
+        return script
+
     def prepare(self) -> None:
         pass
 
     def backup(self, path: Path) -> None:
-        self._run("pg_dump", "--format=custom", "--no-owner", "--no-privileges", f"--file={path}")
+        options = ("--format=custom", "--no-owner", "--no-privileges", "--encoding=UTF8")
+        self._run("pg_dump", *options, f"--file={path}")
 
-    def restore_copy(self, path: Path) -> None:
-        options = ["--no-owner", "--no-privileges", "--exit-on-error", "--single-transaction"]
-        with self.connection() as connection:
-            options.append(f"--dbname={connection.info.dbname}")
-        self._run("pg_restore", *options, str(path))
+    def open_backup(self, path: Path) -> contextlib.AbstractContextManager[Backup]:
+        return opened(self, self._run, path)
 
-    def _run(self, program: str, *arguments: str) -> None:
-        """Run a program of PostgreSQL's, which gets the URL where `ps` does not show it."""
-        environ = {k: v for k, v in os.environ.items() if not k.startswith("ACME_")}
+    def _run(self, program: str, *arguments: str) -> str:
+        """What a program of PostgreSQL prints; it gets the URL where `ps` does not show it."""
         options = pq.Conninfo.parse(self._url.encode())
         given = {o.envvar.decode(): o.val.decode() for o in options if o.envvar and o.val}
         try:
-            subprocess.run(
+            done = subprocess.run(
                 [program, *arguments],
-                env=environ | given,
+                env=environment() | given,
                 stdin=subprocess.DEVNULL,
                 capture_output=True,
                 text=True,
@@ -130,3 +132,4 @@ class PostgreSQL(SqlStore):
             raise ValueError(f"{program} is not on the PATH: it comes with PostgreSQL") from None
         except subprocess.CalledProcessError as e:
             raise ValueError(e.stderr.strip()) from None
+        return done.stdout

@@ -7,8 +7,62 @@ SELECT EXISTS (
     WHERE tablename = 'schema_version' AND schemaname = ANY (current_schemas(false))
 );
 
--- name: begin()!
+-- name: get_columns()
+-- but those that are generated, and those of extensions
+SELECT c.relname, a.attname FROM pg_catalog.pg_class AS c
+JOIN pg_catalog.pg_namespace AS n ON n.oid = c.relnamespace
+JOIN pg_catalog.pg_attribute AS a ON a.attrelid = c.oid
+WHERE n.nspname = ANY (current_schemas(false)) AND c.relkind IN ('r', 'p')
+    AND a.attnum > 0 AND NOT a.attisdropped AND a.attgenerated = ''
+    AND NOT EXISTS (SELECT 1 FROM pg_catalog.pg_depend WHERE objid = c.oid AND deptype = 'e')
+ORDER BY c.relname, a.attnum;
+
+-- name: get_references()
+SELECT c.relname, r.relname FROM pg_catalog.pg_constraint AS f
+JOIN pg_catalog.pg_class AS c ON c.oid = f.conrelid
+JOIN pg_catalog.pg_class AS r ON r.oid = f.confrelid
+WHERE f.contype = 'f';
+
+-- name: get_schema_objects()
+-- as `pg_restore --list` names them; but those of extensions
+WITH objects (oid, namespace, kind, name) AS (
+    SELECT c.oid, c.relnamespace,
+        CASE c.relkind
+            WHEN 'v' THEN 'VIEW' WHEN 'm' THEN 'MATERIALIZED VIEW' WHEN 'S' THEN 'SEQUENCE'
+            WHEN 'i' THEN 'INDEX' ELSE 'TABLE'
+        END,
+        CAST(c.relname AS TEXT)
+    FROM pg_catalog.pg_class AS c
+    WHERE c.relkind IN ('r', 'p', 'v', 'm', 'S', 'i') AND NOT EXISTS (
+        SELECT 1 FROM pg_catalog.pg_constraint
+        WHERE conindid = c.oid AND contype IN ('p', 'u', 'x')
+    )
+    UNION ALL
+    SELECT f.oid, c.relnamespace,
+        CASE f.contype WHEN 'f' THEN 'FK CONSTRAINT' ELSE 'CONSTRAINT' END,
+        c.relname || ' ' || f.conname
+    FROM pg_catalog.pg_constraint AS f JOIN pg_catalog.pg_class AS c ON c.oid = f.conrelid
+    WHERE f.contype IN ('p', 'u', 'x', 'f')
+    UNION ALL
+    SELECT t.oid, c.relnamespace, 'TRIGGER', c.relname || ' ' || t.tgname
+    FROM pg_catalog.pg_trigger AS t JOIN pg_catalog.pg_class AS c ON c.oid = t.tgrelid
+    WHERE NOT t.tgisinternal
+    UNION ALL
+    SELECT p.oid, p.pronamespace, CASE p.prokind WHEN 'p' THEN 'PROCEDURE' ELSE 'FUNCTION' END,
+        p.proname || '(' || pg_catalog.pg_get_function_identity_arguments(p.oid) || ')'
+    FROM pg_catalog.pg_proc AS p
+)
+SELECT o.kind || ' ' || o.name FROM objects AS o
+JOIN pg_catalog.pg_namespace AS n ON n.oid = o.namespace
+WHERE n.nspname = ANY (current_schemas(false))
+    AND NOT EXISTS (SELECT 1 FROM pg_catalog.pg_depend WHERE objid = o.oid AND deptype = 'e');
+
+-- name: set_sequence(name, value, used)$
+SELECT pg_catalog.setval(CAST(:name AS regclass), CAST(:value AS BIGINT), CAST(:used AS BOOLEAN));
+
+-- name: begin()#
 BEGIN ISOLATION LEVEL REPEATABLE READ;
+SET LOCAL statement_timeout = 0;
 
 -- name: begin_alone()#
 BEGIN;

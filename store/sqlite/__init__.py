@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import re
 import sqlite3
 import time
 import urllib.parse
@@ -10,7 +11,9 @@ from pathlib import Path
 
 import FlaskSimpleAuth as fsa
 
+from store.engine import Backup
 from store.sql import SqlStore
+from store.sqlite.backup import opened
 
 BUSY_TIMEOUT_SECONDS = 5.0  # that a call waits for another's change
 CHECK_SECONDS = 1.0  # between two looks at which file has the path of the database
@@ -26,6 +29,14 @@ UNAVAILABLE = {
     sqlite3.SQLITE_PERM,
     sqlite3.SQLITE_PROTOCOL,
     sqlite3.SQLITE_READONLY,
+}
+
+# what a migration for both engines says, in SQLite's words
+DIALECT = {
+    "BOOLEAN": "INTEGER",
+    "BIGINT": "INTEGER",
+    "DOUBLE PRECISION": "REAL",
+    ' COLLATE "C"': "",  # is the default
 }
 
 File = tuple[int, int]  # a file's device and number
@@ -122,6 +133,17 @@ class SQLite(SqlStore):
                 yield statement
                 statement = ""
 
+    def dialect(self, script: str) -> str:
+        for name, own in DIALECT.items():
+            script = script.replace(name, own)
+        return "".join(
+            # PostgreSQL is as strict by itself
+            " STRICT;".join(statement.rpartition(";")[::2])
+            if re.search(r"(?m)^CREATE TABLE", statement)
+            else statement
+            for statement in self.statements(script)
+        )
+
     def prepare(self) -> None:
         try:
             # no other user may read it; SQLite gives the files beside it the same mode
@@ -147,15 +169,5 @@ class SQLite(SqlStore):
             connection.backup(copy)
             self.queries.unset_journal_mode(copy)  # so that one file is all of it
 
-    def restore_copy(self, path: Path) -> None:
-        self.prepare()
-        uri = f"{path.absolute().as_uri()}?mode=ro"
-        try:
-            with contextlib.closing(sqlite3.connect(uri, uri=True)) as copy:
-                if self.queries.check_integrity(copy) != "ok" or not self.schema_version(copy):
-                    raise ValueError(f"{path} is no backup of an SQLite database of Acme")
-                with self.connection() as connection:
-                    copy.backup(connection)
-        except sqlite3.DatabaseError as e:
-            raise ValueError(f"{path} is no backup of an SQLite database of Acme: {e}") from e
-        self.prepare()
+    def open_backup(self, path: Path) -> contextlib.AbstractContextManager[Backup]:
+        return opened(self, path)

@@ -4,6 +4,9 @@
 PRAGMA foreign_keys = ON;
 PRAGMA synchronous = FULL;
 
+-- name: distrust_schema()#
+PRAGMA trusted_schema = OFF;
+
 -- name: check_integrity()$
 PRAGMA quick_check(1);
 
@@ -18,6 +21,21 @@ PRAGMA journal_mode = DELETE;
 
 -- name: schema_is_there()$
 SELECT EXISTS (SELECT 1 FROM sqlite_schema WHERE type = 'table' AND name = 'schema_version');
+
+-- name: get_columns()
+-- but those that are generated
+SELECT t.name, c.name FROM sqlite_schema AS t, pragma_table_xinfo(t.name) AS c
+WHERE t.type = 'table' AND t.name NOT LIKE 'sqlite\_%' ESCAPE '\' AND c.hidden = 0
+ORDER BY t.name, c.cid;
+
+-- name: get_references()
+SELECT t.name, f."table" FROM sqlite_schema AS t, pragma_foreign_key_list(t.name) AS f
+WHERE t.type = 'table';
+
+-- name: get_schema_objects()
+-- but what ANALYZE makes
+SELECT type || ' ' || name || ': ' || COALESCE(sql, '') FROM sqlite_schema
+WHERE NOT (type = 'table' AND name LIKE 'sqlite\_stat%' ESCAPE '\');
 
 -- name: begin()!
 BEGIN;
