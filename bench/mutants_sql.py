@@ -26,7 +26,8 @@ FILES = {  # SQL, and the engine on which its mutants are tested
     "store/postgresql/engine.sql": "postgresql",
 }
 TESTS = [
-    *("tests/test_store.py", "tests/test_sessions.py", "tests/test_second_factor.py"),
+    *("tests/test_store.py", "tests/test_sessions.py", "tests/test_session_list.py"),
+    *("tests/test_second_factor.py",),
     *("tests/test_accounts.py", "tests/test_stuff.py", "tests/test_transfer.py"),
     *("tests/test_migrations.py", "tests/test_pool.py", "tests/test_unavailable.py"),
     *("tests/test_restore.py", "tests/test_query_errors.py"),

@@ -15,7 +15,7 @@ from tests.conftest import PASSWORD, STORES, configured, new_name, until
 
 
 @IN_PROCESS
-def test_profiles(target):
+def test_profiles_are_paged_and_never_show_a_hash(target):
     """Pages by login; a profile shows what it may, and never a hash."""
     logins = sorted(new_user() for _ in range(5))
     found, path = [], "/user?limit=2"
@@ -38,7 +38,7 @@ def test_profiles(target):
 
 
 @IN_PROCESS
-def test_delete_with_stuff(target):
+def test_user_with_stuff_is_deleted_with_stuff_delete_only(target):
     """409 while stuff is left, and everything goes with stuff=delete."""
     login, thing = new_user(), new_name()
     db.add_stuff(thing, login, 1)
@@ -52,7 +52,7 @@ def test_delete_with_stuff(target):
 
 
 @pytest.mark.parametrize("kind", STORES)
-def test_last_admin(kind, new_database):
+def test_last_administrator_stays_however_many_race(kind, new_database):
     """However many race to remove the last two administrators, one stays."""
     with configured(new_database(kind)):
         other = new_user(admin=True)
@@ -89,7 +89,7 @@ def test_last_admin(kind, new_database):
 
 
 @IN_PROCESS
-def test_password(target):
+def test_new_password_ends_all_sessions(target):
     """A new password ends all sessions; it must be strong, and another one."""
     login = new_user()
     path, first = f"/user/{login}/password", token_of(login)
@@ -112,7 +112,7 @@ def test_password(target):
 
 
 @IN_PROCESS
-def test_change_during_reset(target):
+def test_password_is_not_set_if_the_old_one_has_changed(target):
     """Who has shown a password that is no more, or is disabled, sets no new one."""
     login = new_user()
     old = db.get_user_pass(login)
@@ -127,7 +127,7 @@ def test_change_during_reset(target):
 
 
 @IN_PROCESS
-def test_hash_that_is_none(target):
+def test_malformed_hash_is_a_wrong_password(target):
     """A user whose hash is broken gets 401 like any other."""
     login = new_name("u")
     db.add_user(login, "plain", "some@acme.org", False)
@@ -136,7 +136,7 @@ def test_hash_that_is_none(target):
     assert call("PUT", path, {"password": NEW_PASSWORD}, admin).status_code == 204
 
 
-def test_disabled_user_is_like_any_other(target):
+def test_disabled_user_cannot_be_told_from_an_unknown_one(target):
     """Unknown, disabled, or with a wrong password: the same answer."""
     login = target.person(new_name("u"))
     admin = target.person("acme")
@@ -155,7 +155,7 @@ def test_disabled_user_is_like_any_other(target):
 
 @IN_PROCESS
 @pytest.mark.parametrize("old", [BCRYPT, CHEAP], ids=["bcrypt", "cheap"])
-def test_old_hashes(target, old):
+def test_outdated_hash_is_replaced_at_the_next_sign_in(target, old):
     """A hash of another scheme or other parameters verifies, and is renewed at the next sign-in."""
     login = new_name("u")
     db.add_user(login, old, "some@acme.org", False)
@@ -170,7 +170,7 @@ def test_old_hashes(target, old):
 
 @IN_PROCESS
 @pytest.mark.parametrize("renewed", [True, False])
-def test_hash_replaced_after_the_check(target, after_check, renewed):
+def test_hash_replaced_after_the_check_is_checked_again(target, after_check, renewed):
     """By another sign-in with the same password: both succeed. Otherwise the password is wrong."""
     login, other = new_name("u"), HASH if renewed else app.hash_password(NEW_PASSWORD)
     db.add_user(login, CHEAP, "some@acme.org", False)
@@ -210,7 +210,7 @@ def test_crowd(monkeypatch):
 
 
 @IN_PROCESS
-def test_throttle(strict):
+def test_failed_passwords_are_rate_limited(strict):
     """Right or wrong, by basic, param or `current`, a password is not looked at; tokens go on."""
     login, other = new_user(), new_user()
     headers = token_of(login)

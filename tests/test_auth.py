@@ -1,4 +1,4 @@
-"""Who gets in: basic, parameters and tokens, and what those learn who do not."""
+"""Authentication by basic, param and token, and what an invalid attempt reveals."""
 
 import base64
 import concurrent.futures
@@ -63,8 +63,8 @@ WRONG_PASSWORDS = [
 
 
 @pytest.mark.parametrize("headers", WRONG_PASSWORDS, ids=lambda h: h["Authorization"][:30])
-def test_wrong_basic(target, headers):
-    """Whatever is wrong with it, the answer is the same, to the letter."""
+def test_invalid_basic_credentials_get_one_response(target, headers):
+    """Whatever is wrong with them, the response is the same, to the letter."""
     res = target.send("GET", "/hello-me", headers=headers)
     assert res.status == 401
     assert res.error == "invalid username or password"
@@ -91,8 +91,8 @@ def test_wrong_basic(target, headers):
         ({"username": True, "password": False}, 400),
     ],
 )
-def test_param(target, params, status):
-    """Username and password in JSON; neither is ever repeated in an error."""
+def test_credentials_in_json(target, params, status):
+    """Username and password of param authentication; no error repeats them."""
     res = target.send_json("POST", "/token", params)
     assert res.status == status
     if status == 201:
@@ -127,8 +127,8 @@ FETCH = {"X-Requested-With": "fetch"}
         ("GET", "/user/acme/sessions", {}, {}, BEARER),
     ],
 )
-def test_challenge(target, method, path, headers, params, challenge):
-    """A 401 says how to do better; a front end that says so gets no dialog of the browser's."""
+def test_401_has_the_challenge_of_the_route(target, method, path, headers, params, challenge):
+    """A front end that sends `X-Requested-With: fetch` is not told of Basic: no browser dialog."""
     res = target.send(method, path, json.dumps(params), JSON, headers=headers)
     assert res.status == 401, res
     assert res.headers["WWW-Authenticate"] == challenge
@@ -145,8 +145,8 @@ def test_challenge(target, method, path, headers, params, challenge):
         ("/token", bearer("x.y.z"), 200),  # no token is looked at here
     ],
 )
-def test_wrong_beside_right(target, path, headers, status):
-    """Wrong credentials are not made good by right ones in the same request."""
+def test_valid_credentials_do_not_excuse_invalid_ones(target, path, headers, status):
+    """Invalid ones are refused, even with valid ones in the same request."""
     params = json.dumps({"username": "acme", "password": PASS})
     assert target.send("GET", path, params, JSON, headers=headers).status == status
 
@@ -172,8 +172,8 @@ FORGED = [
 
 @pytest.mark.parametrize(("claims", "status"), FORGED)
 @pytest.mark.parametrize("target", LIVE, indirect=True)
-def test_forged(target, claims, status):
-    """Only a token that we signed, that lives, and whose session is that user's."""
+def test_token_needs_signature_expiry_and_session(target, claims, status):
+    """And the session must be that of the user in the token."""
     target.person("susie")
     token = target.bearer("acme")["Authorization"].split()[1]
     session = jwt.decode(token, options={"verify_signature": False})["scope"]
@@ -185,8 +185,8 @@ def test_forged(target, claims, status):
 
 
 @pytest.mark.parametrize("token", ["x.y.z", "x", "", "x" * 8000])
-def test_rubbish_tokens(target, token):
-    """None is echoed."""
+def test_malformed_token_is_not_echoed(target, token):
+    """All get the same message."""
     res = target.send("GET", "/hello-me", headers=bearer(token))
     assert (res.status, res.error) == (401, "invalid token: get a new one at /token")
 
@@ -209,12 +209,12 @@ def test_rubbish_tokens(target, token):
         ("GET", "/stuff", "bearer", 200),
     ],
 )
-def test_schemes(api, method, path, scheme, status):
-    """Which scheme opens which route."""
+def test_route_accepts_its_schemes(api, method, path, scheme, status):
+    """And no other."""
     api.request(method, path, status, login="acme", auth=scheme)
 
 
-def test_case_of_schemes(target):
+def test_scheme_is_case_insensitive(target):
     """The name of a scheme is case-insensitive (RFC 9110)."""
     token = target.bearer("susie")["Authorization"].split()[1]
     for scheme in "bearer", "BEARER":
@@ -222,20 +222,20 @@ def test_case_of_schemes(target):
         assert target.send("GET", "/hello-me", headers=headers).status == 200
 
 
-def test_open_routes_ask_nobody(target):
-    """Credentials are neither needed nor looked at where everybody may enter."""
+def test_open_route_ignores_credentials(target):
+    """They are neither needed nor checked."""
     assert target.send("GET", "/hello", headers=basic("acme:wrong")).status == 200
 
 
-def test_not_ascii():
-    """Werkzeug raises on such a header, where a server lets it through."""
+def test_basic_header_that_is_not_ascii_is_401():
+    """Werkzeug raises an exception for such a header."""
     with app.test_client() as client:
         res = client.get("/hello-me", headers={"Authorization": "Basic é"})
     assert (res.status_code, res.json["error"]) == (401, "invalid username or password")
 
 
-def test_unknown_user_costs_a_hash(monkeypatch):
-    """Whether there is such a user cannot be told by the time that a wrong password takes."""
+def test_unknown_user_takes_a_hash(monkeypatch):
+    """As a known one with a wrong password: the time does not tell whether a user exists."""
     checked = []
 
     def verify(_self, reference, _password):
@@ -255,8 +255,8 @@ def test_unknown_user_costs_a_hash(monkeypatch):
     [("get_credentials", basic("acme:x")), ("get_session_user", bearer(forged(scope="x")))],
     ids=["password", "token"],
 )
-def test_failing_hook(monkeypatch, hook, headers):
-    """A hook that fails of itself is a 500, in JSON, not a 401."""
+def test_exception_in_a_hook_is_500(monkeypatch, hook, headers):
+    """In JSON; FlaskSimpleAuth by itself would make it a 401."""
     monkeypatch.setitem(app.config, "ACME_TOKEN_SECRETS", [SECRET])
     store = acme.AcmeData()
     monkeypatch.setattr(store, hook, None)
@@ -268,8 +268,8 @@ def test_failing_hook(monkeypatch, hook, headers):
     assert (res.status_code, list(res.json)) == (500, ["error"])
 
 
-def test_life_of_a_token(target):
-    """Ten minutes."""
+def test_token_expires_after_ten_minutes(target):
+    """Its audience is acme."""
     before = int(time.time())
     token = target.client().get("/token", 200, login="acme", auth="basic").json["token"]
     claims = jwt.decode(token, options={"verify_signature": False})
@@ -302,8 +302,8 @@ def used_token(client):
     return token
 
 
-def test_good_token_ends(monkeypatch):
-    """A token that has been found good ends on time, though its session goes on for days."""
+def test_cached_token_expires(monkeypatch):
+    """On time, although the session lasts for days."""
     with app.test_client() as client:
         res = client.post("/token", json={"username": "acme", "password": PASS})
         token = res.json["token"]
@@ -317,8 +317,8 @@ def test_good_token_ends(monkeypatch):
 
 
 @pytest.mark.parametrize("realm", ["acme-otp", "other"])
-def test_good_token_of_another_realm(realm):
-    """What has been found good for one realm is good for no other, nor with another signature."""
+def test_cached_token_is_valid_for_its_realm_only(realm):
+    """And with its own signature only."""
     with app.test_client() as client:
         token = used_token(client)
         code = {"code": "111111"}
@@ -332,8 +332,8 @@ def test_good_token_of_another_realm(realm):
         assert client.get("/hello-me", headers=bearer(mixed)).status_code == 401
 
 
-def test_good_tokens_under_load(monkeypatch):
-    """Many threads, more tokens than are remembered: the good get in, the ended never."""
+def test_cached_tokens_under_load(monkeypatch):
+    """Many threads, and more tokens than the cache holds: those of ended sessions are refused."""
     claims = functools.lru_cache(8)(auth.token_claims.__wrapped__)
     monkeypatch.setattr(auth, "token_claims", claims)
     live, ended = ([], [])

@@ -63,7 +63,7 @@ def acme(port, place):
         yield Target(f"http://127.0.0.1:{environ['PORT']}"), log
 
 
-def test_shared(tmp_path):
+def test_workers_count_failures_together_in_redis(tmp_path):
     """Guesses are counted by all workers together, those at the same time too."""
     port = free_port()
     with redis_server(port), acme(port, tmp_path) as (target, _):
@@ -80,7 +80,7 @@ def test_shared(tmp_path):
         assert {guess(None) for _ in range(20)} == {429}
 
 
-def test_away(tmp_path):
+def test_sign_in_works_while_redis_is_unavailable(tmp_path):
     """While Redis is away sign-in works, limited by each worker, and the log says so."""
     port = free_port()
 
@@ -118,7 +118,7 @@ def test_away(tmp_path):
         ("::ffff:192.0.2.1", "::ffff:192.0.2.2", False),
     ],
 )
-def test_networks(address, other, same):
+def test_ipv6_network_counts_as_one_client(address, other, same):
     """A subscriber of IPv6 has 2^64 addresses, and counts once."""
     app = flask.Flask("acme")
     attempts = rate_limit.RateLimiter("1/hour, 1/hour", "memory://")

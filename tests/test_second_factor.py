@@ -123,7 +123,7 @@ def phone(target, clock):
 
 
 @IN_PROCESS
-def test_second_factor(phone, clock):
+def test_sign_in_with_second_factor_takes_two_steps(phone, clock):
     """A password is the first step only; the second one takes a code, which is good once."""
     login, code, _ = phone
     wrong = {"code": wrong_code(db.get_otp(login), clock.now)}
@@ -158,7 +158,7 @@ def test_second_factor(phone, clock):
 
 
 @IN_PROCESS
-def test_switch_second_factor(phone, clock):
+def test_second_factor_is_switched_by_code_or_administrator(phone, clock):
     """On and off take a code; an administrator takes it away without."""
     login, code, headers = phone
     path = f"/user/{login}/otp"
@@ -246,7 +246,7 @@ def test_user_disabled_between_the_steps_of_a_sign_in(phone):
 
 
 @pytest.mark.parametrize("target", ["memory"], indirect=True)
-def test_guesses_at_once_are_counted(phone, strict, clock, monkeypatch):
+def test_simultaneous_wrong_codes_are_counted(phone, strict, clock, monkeypatch):
     """Of eight simultaneous wrong codes three are looked at: the others come too late."""
     login, _, headers = phone
     limiter = app.extensions["rate_limit"]
@@ -269,7 +269,7 @@ def test_guesses_at_once_are_counted(phone, strict, clock, monkeypatch):
 
 
 @IN_PROCESS
-def test_otp_of_another_secret(target):
+def test_code_of_another_secret_is_wrong(target):
     """A code counts for the secret that it was checked against, as long as the user has it."""
     login = new_user()
     assert not db.use_otp("nobody", "ABC", 1)
@@ -286,7 +286,7 @@ def test_otp_of_another_secret(target):
 
 
 @IN_PROCESS
-def test_throttle_of_codes(phone, strict, clock):
+def test_failed_codes_are_rate_limited(phone, strict, clock):
     """Failed codes count as failed passwords do."""
     login, code, headers = phone
     path = f"/user/{login}/otp"
