@@ -1,9 +1,8 @@
-"""Behind nginx, as docs/security.md configures it: TLS, whom it speaks for, slow clients."""
+"""Behind nginx, as deploy/nginx.conf configures it: TLS, forwarded addresses, slow clients."""
 
 import contextlib
 import http.client
 import json
-import re
 import shutil
 import socket
 import ssl
@@ -24,7 +23,7 @@ from tests.conftest import (
     wait_for,
 )
 
-# around the page's part: an instance of our own, in a folder
+# around that file: an instance of our own, in a folder
 CONFIGURATION = """
 daemon off; master_process off; pid nginx.pid; error_log stderr crit;
 events {{}}
@@ -46,7 +45,7 @@ def nginx(tmp_path_factory):
     place = tmp_path_factory.mktemp("nginx")
     make_certificate(place)
     port, behind, log = free_port(), free_port(), place / "log"
-    (part,) = re.findall(r"```nginx\n(.*?)```", (ROOT / "docs/security.md").read_text(), re.S)
+    part = (ROOT / "deploy/nginx.conf").read_text()
     for old, new in [
         ("listen 443", f"listen 127.0.0.1:{port}"),
         ("/etc/acme/", f"{place}/"),
@@ -99,8 +98,8 @@ def sign_in(nginx, password=PASSWORD, address="127.0.0.1", **headers):
     return send(nginx, "POST", "/token", value, address, **headers)
 
 
-def test_tls(nginx):
-    """It is TLS all the way: a Secure cookie, and browsers remember."""
+def test_requests_over_tls_are_secure(nginx):
+    """A Secure cookie, and Strict-Transport-Security: Acme knows that the client speaks TLS."""
     status, headers, _ = sign_in(nginx)
     assert status == 201
     assert "Secure" in headers["Set-Cookie"]
@@ -118,7 +117,7 @@ def test_own_origin_is_that_of_nginx(nginx, origin, status):
     assert send(nginx, "POST", "/len", {"p": []}, **headers)[0] == status
 
 
-def test_whom_it_speaks_for(nginx):
+def test_client_cannot_forge_its_address(nginx):
     """Sessions and the audit trail have a client's address, whatever it says of itself."""
     forged = {"X_Forwarded_For": "198.51.100.1", "X_Forwarded_Host": "evil.org"}
     status, _, value = sign_in(nginx, address="127.0.0.5", **forged)
@@ -131,8 +130,8 @@ def test_whom_it_speaks_for(nginx):
     assert "198.51.100.1" not in log + str(sessions)
 
 
-def test_throttle(nginx):
-    """Failed attempts count for their address, and another X-Forwarded-For makes no other one."""
+def test_rate_limit_counts_the_client_address(nginx):
+    """Failed logins count for their address, and another X-Forwarded-For makes no other one."""
     statuses = [
         sign_in(nginx, "Wrong-1", "127.0.0.6", X_Forwarded_For=f"198.51.100.{n}")[0]
         for n in range(4)
@@ -151,8 +150,8 @@ def connect(nginx, address):
     return secure
 
 
-def test_slow_bodies(nginx):
-    """nginx waits for bodies, Acme for none: nobody is even refused."""
+def test_slow_bodies_never_reach_acme(nginx):
+    """nginx waits for bodies, Acme for none: no request is even refused."""
     with contextlib.ExitStack() as stack:
         for _ in range(40):
             stack.enter_context(connect(nginx, "127.0.0.7"))
@@ -160,8 +159,8 @@ def test_slow_bodies(nginx):
             assert send(nginx, "POST", "/len", {"p": []})[0] == 200
 
 
-def test_many_connections(nginx):
-    """One address has so many connections, others go on."""
+def test_connections_of_one_address_are_limited(nginx):
+    """One address has 50 connections, others go on."""
     with contextlib.ExitStack() as stack:
         for _ in range(50):
             stack.enter_context(connect(nginx, "127.0.0.9"))

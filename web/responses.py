@@ -11,6 +11,8 @@ import FlaskSimpleAuth as fsa
 import orjson
 from werkzeug.datastructures import Headers
 
+from web import slow_clients
+
 ASCII = re.compile(r"[!-~]*")  # of which addresses are made
 HEADERS = {
     "Cache-Control": "no-store",  # answers are somebody's own, unless they say otherwise
@@ -70,6 +72,7 @@ class JSONProvider(fsa._JSONProvider):
 
 def finish_response(response: flask.Response) -> flask.Response:
     """After a request: add the headers that keep browsers from guessing and from keeping."""
+    slow_clients.limit_unread(response)
     names = {name for name, _ in response.headers}
     for name, value in HEADERS.items():
         if name not in names:

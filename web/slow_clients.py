@@ -1,16 +1,22 @@
-"""Clients that are slow to send: how many bodies are waited for, and for how long.
+"""Slow-client (slowloris) protection: slots and time limits for what a client sends and reads.
 
-granian reads a body in one of the worker's threads, and waits as long as it takes. So only a part
-of the threads may wait, the others go on with whatever has no body, and a connection whose body
-takes too long is cut off. A body that is there already passes in microseconds.
+granian reads a request body in one of the worker's threads, without a time limit, and keeps a copy
+of each response until the client has read it. So only some of the threads may wait for bodies, a
+client whose body is late loses all its connections, a connection on which nothing is read ends,
+and a client with many connections gets no large responses.
+
+Behind a declared proxy (`ACME_PROXIES`) no connection is cut off and no response refused: they
+all belong to the proxy, which has to buffer both ways.
 """
 
 import contextlib
-import functools
 import itertools
+import json
 import logging
+import math
 import os
 import socket
+import stat
 import struct
 import threading
 import time
@@ -19,102 +25,226 @@ from typing import NamedTuple
 
 import flask
 from werkzeug.exceptions import ServiceUnavailable
+from werkzeug.http import remove_entity_headers
 
 from security import rate_limit
 
 log = logging.getLogger("acme")
 
-READERS = 20  # how many bodies each worker waits for at once
-FEW = 2  # how many of one client, once it has been cut off
-REMEMBER = 60.0  # seconds for which that is so
-PATIENCE = 15.0  # seconds for a body to arrive
-HASTE = 1.0  # the same while more than half of the places are taken
-WAIT = 0.05  # seconds for a place: those who are read from take far less, if they are honest
-LAST_DATA_SENT = 44  # where Linux's struct tcp_info says so, in milliseconds
+READERS = 24  # bodies that each worker waits for at once
+MAX_CLIENT_READERS = 20  # of these, for one client
+MAX_PENALIZED_READERS = 2  # the same for a client that has been cut off
+PENALTY_SECONDS = 60.0  # for which that is so
+BODY_TIMEOUT = 15.0  # seconds for a body to arrive
+BODY_TIMEOUT_UNDER_LOAD = 1.0  # seconds, while more than half of the slots are taken
+SLOT_TIMEOUT = 0.05  # seconds to wait for a slot: an honest client holds one for far less
+READ_TIMEOUT = 15.0  # seconds for a client to read some of what has been sent
+LARGE_BYTES = 2**14  # responses from here on count as large
+MAX_CLIENT_UNREAD_BYTES = 2**23  # of large responses that a client can leave unread
+MAX_UNREAD_BYTES = 2**26  # of large responses that all clients together can leave unread
+EVERYONE = "everyone"  # no client's name
+FD_FOLDER = "/dev/fd"
 
 
 class _Reader(NamedTuple):
-    since: float
-    client: str  # whoever is counted together
-    peer: str  # the address at the other end of the connection, maybe a proxy's
-    port: str  # at this end
+    client: str  # address, or network, counted as one
+    port: str  # of this server
+    since: float  # monotonic seconds; infinity if the connection must not be cut off
 
 
 _numbers = itertools.count()
+_lock = threading.Lock()  # of what follows
 _readers: dict[int, _Reader] = {}
-_cut: dict[str, float] = {}  # clients that were cut off, and when
+_penalized: dict[str, float] = {}  # clients, and when they are forgiven: monotonic seconds
+_unchecked: dict[str, int] = {}  # bytes of large responses since a client's last check
+_refused: dict[str, float] = {}  # clients that get none, and until when: monotonic seconds
+_watcher: threading.Thread | None = None
+
+
+def _reset() -> None:
+    """In a forked process, which has neither the threads nor the connections of its parent."""
+    global _lock
+    _lock = threading.Lock()
+    _readers.clear()
+    _penalized.clear()
+    _unchecked.clear()
+    _refused.clear()
+
+
+os.register_at_fork(after_in_child=_reset)
 
 
 @contextlib.contextmanager
 def reading(request: flask.Request) -> Iterator[None]:
-    """A place to wait for a body; 503 if there is none."""
+    """A slot in which to wait for a request body; ServiceUnavailable (503) if there is none."""
+    since = math.inf if _is_proxied(request) else time.monotonic()
     client = rate_limit.network(request.remote_addr)
-    if len(_readers) >= READERS or client in _cut:
-        _find_place(client)
-    _watch()
-    environ = request.environ.get("werkzeug.proxy_fix.orig", request.environ)
-    peer, port = environ.get("REMOTE_ADDR", ""), environ.get("SERVER_PORT", "")
+    reader = _Reader(client, request.environ.get("SERVER_PORT", ""), since)
     number = next(_numbers)
-    _readers[number] = _Reader(time.monotonic(), client, peer, port)
+    watch()
+    if not _reserve(number, reader):
+        _wait_for_slot(number, reader)
     try:
         yield
     finally:
-        del _readers[number]
+        _readers.pop(number, None)
 
 
-def _find_place(client: str) -> None:
-    end = time.monotonic() + WAIT
-    while client not in _cut or _places_of(client) < FEW:
-        if len(_readers) < READERS:
+def _is_proxied(request: flask.Request) -> bool:
+    return "werkzeug.proxy_fix.orig" in request.environ  # there with ACME_PROXIES
+
+
+def _reserve(number: int, reader: _Reader) -> bool:
+    with _lock:
+        if len(_readers) >= MAX_PENALIZED_READERS:  # with fewer, nobody is at a limit
+            most = MAX_PENALIZED_READERS if reader.client in _penalized else MAX_CLIENT_READERS
+            own = sum(other.client == reader.client for other in list(_readers.values()))
+            if len(_readers) >= READERS or own >= most:
+                return False
+        _readers[number] = reader
+        return True
+
+
+def _wait_for_slot(number: int, reader: _Reader) -> None:
+    end = time.monotonic() + SLOT_TIMEOUT
+    while time.monotonic() < end and reader.client not in _penalized:
+        time.sleep(SLOT_TIMEOUT / 20)
+        if _reserve(number, reader):
             return
-        if time.monotonic() > end:
-            break
-        time.sleep(WAIT / 20)
-    message = "too many requests are slow to arrive: try again"
-    raise ServiceUnavailable(message, retry_after=1)
+    raise ServiceUnavailable("too many request bodies are slow to arrive: try again", retry_after=1)
 
 
-def _places_of(client: str) -> int:
-    return sum(reader.client == client for reader in list(_readers.values()))
+def watch() -> None:
+    """Start the thread that applies the time limits in this process, unless it runs."""
+    global _watcher
+    if _watcher is None or not _watcher.is_alive():  # it is not, in a forked process
+        with _lock:
+            if _watcher is None or not _watcher.is_alive():
+                _watcher = threading.Thread(target=_watch, name="slow-clients", daemon=True)
+                _watcher.start()
 
 
-@functools.cache
 def _watch() -> None:
-    """Look after the readers of this process from now on."""
+    is_limited = False
+    while True:
+        time.sleep(BODY_TIMEOUT_UNDER_LOAD / 4)
+        try:
+            is_limited = is_limited or limit_reading()
+            cut_off_late()
+        except Exception:
+            log.exception("slow-client protection failed, and goes on")
+            time.sleep(1)  # so that an error that lasts does not fill the log
 
-    def watch() -> None:
-        while True:
-            time.sleep(HASTE / 4)
-            cut_off()
 
-    threading.Thread(target=watch, daemon=True).start()
-
-
-def cut_off() -> None:
-    """End the connections whose bodies take too long: the threads that wait for them go on."""
-    patience = HASTE if len(_readers) > READERS / 2 else PATIENCE
+def cut_off_late() -> None:
+    """Reset all connections of each client that has a late body; forgive those cut off before."""
     now = time.monotonic()
-    for client in [client for client, when in _cut.items() if now - when > REMEMBER]:
-        del _cut[client]
-    late = [reader for reader in list(_readers.values()) if now - reader.since > patience]
+    for client in [client for client, end in _penalized.items() if end <= now]:
+        del _penalized[client]
+    readers = list(_readers.values())
+    timeout = BODY_TIMEOUT_UNDER_LOAD if len(readers) > READERS / 2 else BODY_TIMEOUT
+    late = [reader for reader in readers if now - reader.since > timeout]
     if not late:
         return
-    _cut.update((reader.client, now) for reader in late)
-    ends = {(reader.peer, reader.port) for reader in late}
-    for name in os.listdir("/proc/self/fd"):
-        # a duplicate, which cannot become another connection meanwhile
-        with contextlib.suppress(OSError), socket.socket(fileno=os.dup(int(name))) as connection:
-            if connection.family not in (socket.AF_INET, socket.AF_INET6):
-                continue
-            end = connection.getpeername()[0], str(connection.getsockname()[1])
-            if end in ends and _silence(connection) > 0.9 * patience:
+    clients = {reader.client for reader in late}
+    _penalized.update(dict.fromkeys(clients, now + PENALTY_SECONDS))
+    for connection, client in _connections({reader.port for reader in late}):
+        if client in clients:
+            with contextlib.suppress(OSError):  # it may have ended meanwhile
+                # what has not been read is dropped, too
+                connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
                 connection.shutdown(socket.SHUT_RDWR)
-    clients = ", ".join(sorted({reader.client for reader in late}))
-    log.warning("cut off %d bodies that were slow to arrive, of %s", len(late), clients)
+    names = ", ".join(sorted(clients))
+    log.warning("cut off all connections of %s: %d bodies slow to arrive", names, len(late))
 
 
-def _silence(connection: socket.socket) -> float:
-    """For how many seconds nothing has been sent on a connection."""
-    info = connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, LAST_DATA_SENT + 4)
-    milliseconds: int = struct.unpack_from("I", info, LAST_DATA_SENT)[0]
-    return milliseconds / 1000
+def limit_reading() -> bool:
+    """End connections accepted from now on if nothing is read for `READ_TIMEOUT`; whether it can.
+
+    False before the server listens.
+    """
+    is_limited = not hasattr(socket, "TCP_USER_TIMEOUT")  # Linux has it
+    for listener in _sockets():
+        if listener.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN):
+            milliseconds = round(READ_TIMEOUT * 1000)
+            listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, milliseconds)
+            is_limited = True
+    return is_limited
+
+
+def limit_unread(response: flask.Response) -> None:
+    """Make a large response a 503 if there are too many connections, of its client or in all.
+
+    None of them may be read, and each can hold one response.
+    """
+    if not response.is_sequence:
+        return
+    size = sum(map(len, response.response))
+    if size < LARGE_BYTES or _can_stay_unread(flask.request, size):
+        return
+    remove_entity_headers(response.headers)
+    response.headers.remove("ETag")
+    response.headers["Cache-Control"] = "no-store"
+    response.headers["Retry-After"] = "1"
+    response.status_code = 503
+    response.content_type = "application/json"
+    message = "the response is too large for so many connections: close some, and try again"
+    response.data = json.dumps({"error": message})
+
+
+def _can_stay_unread(request: flask.Request, size: int) -> bool:
+    if _is_proxied(request):
+        return True
+    if len(_unchecked) > 1000:  # clients
+        everyone = _unchecked[EVERYONE]
+        _unchecked.clear()
+        _refused.clear()
+        _unchecked[EVERYONE] = everyone
+    client, port = rate_limit.network(request.remote_addr), request.environ.get("SERVER_PORT", "")
+    limits = {client: MAX_CLIENT_UNREAD_BYTES, EVERYONE: MAX_UNREAD_BYTES}
+    return all(_fits(name, port, size, most) for name, most in limits.items())
+
+
+def _fits(name: str, port: str, size: int, most: int) -> bool:
+    """Whether a response on each connection of a client takes at most so many bytes in all."""
+    now = time.monotonic()
+    if now < _refused.get(name, 0):
+        return False
+    _unchecked[name] = _unchecked.get(name, 0) + size
+    if _unchecked[name] > most:  # rarely, since counting takes some 8 us a connection
+        number = sum(name in (client, EVERYONE) for _, client in _connections({port}))
+        if number > 1 and number * size > most:
+            _refused[name] = now + 1
+            return False
+        _unchecked[name] = size
+    return True
+
+
+def _connections(ports: set[str]) -> Iterator[tuple[socket.socket, str]]:
+    """Connections to this server's ports, each with its client; only until the next one."""
+    for connection in _sockets():
+        with contextlib.suppress(OSError):  # it listens, or it has ended
+            client = rate_limit.network(connection.getpeername()[0])
+            if str(connection.getsockname()[1]) in ports:
+                yield connection, client
+
+
+def _sockets() -> Iterator[socket.socket]:
+    """Duplicates of the Internet sockets of this process, each closed when the next one is taken.
+
+    A duplicate cannot become another connection meanwhile. Only sockets are duplicated: to close
+    the duplicate of a file would release the locks (fcntl) that the process has on it, SQLite's
+    for one.
+    """
+    for name in os.listdir(FD_FOLDER):
+        try:
+            if not stat.S_ISSOCK(os.fstat(int(name)).st_mode):
+                continue
+            duplicate = os.dup(int(name))
+        except OSError:  # it has been closed
+            continue
+        if not stat.S_ISSOCK(os.fstat(duplicate).st_mode):
+            continue  # it became a file in between: rather leave it open, for its locks
+        with contextlib.closing(socket.socket(fileno=duplicate)) as found:
+            if found.family in (socket.AF_INET, socket.AF_INET6):
+                yield found

@@ -1,0 +1,118 @@
+"""Static files: what browsers ask of them (RFC 9110), and that their bytes are shared."""
+
+import gzip
+import os
+
+import pytest
+
+import test as tutorial
+from tests.conftest import ROOT
+from web import files
+
+FILE = "/docs/swagger-ui.css"
+
+
+@pytest.fixture
+def get():
+    """Asks for a file, or with another method."""
+    client = tutorial.app.test_client()
+
+    def send(path=FILE, method="GET", **headers):
+        dashed = {name.replace("_", "-"): value for name, value in headers.items()}
+        return client.open(path, method=method, headers=dashed)
+
+    return send
+
+
+def test_head_has_the_headers_of_get(get):
+    whole, head = get(), get(method="HEAD")
+    assert head.status_code == 200
+    assert head.data == b""
+    for name in "Content-Length", "ETag", "Last-Modified", "Content-Type", "Accept-Ranges", "Vary":
+        assert head.headers[name] == whole.headers[name]
+    assert int(whole.headers["Content-Length"]) == len(whole.data)
+
+
+def test_gzip_is_sent_to_those_that_take_it(get):
+    plain = get()
+    assert "Content-Encoding" not in plain.headers
+    for accepted in "gzip, deflate, br", "*":
+        compressed = get(Accept_Encoding=accepted)
+        assert compressed.headers["Content-Encoding"] == "gzip"
+        assert gzip.decompress(compressed.data) == plain.data
+        assert len(compressed.data) < len(plain.data) / 3
+        assert compressed.headers["ETag"] != plain.headers["ETag"]
+        assert compressed.headers["Vary"] == "Accept-Encoding"
+    for refused in "br", "gzip;q=0", "identity":
+        assert get(Accept_Encoding=refused).data == plain.data
+
+
+@pytest.mark.parametrize("coding", ["identity", "gzip"])
+def test_unchanged_file_is_304(get, coding):
+    """By ETag or date, with the headers that a cache needs, and without the file."""
+    first = get(Accept_Encoding=coding)
+    for condition in (
+        {"If_None_Match": first.headers["ETag"]},
+        {"If_None_Match": f'"other", {first.headers["ETag"]}'},
+        {"If_Modified_Since": first.headers["Last-Modified"]},
+    ):
+        again = get(Accept_Encoding=coding, **condition)
+        assert (again.status_code, again.data) == (304, b"")
+        for name in "ETag", "Cache-Control", "Vary":
+            assert again.headers[name] == first.headers[name]
+
+
+@pytest.mark.parametrize(
+    "condition",
+    [
+        {"If_None_Match": '"other"'},
+        {"If_Modified_Since": "Thu, 01 Jan 1970 00:00:00 GMT"},
+        {"If_Modified_Since": "Thu, 01 Jan 10000000000 00:00:00 GMT"},
+        {"If_Modified_Since": "yesterday"},
+    ],
+)
+def test_changed_file_is_sent(get, condition):
+    """And so it is when the date is none."""
+    assert get(**condition).data == get().data
+
+
+def test_range_is_a_part_of_the_file(get):
+    """Of the file as it is, also for those that take gzip."""
+    whole = get()
+    for asked, part in (
+        ("10-19", slice(10, 20)),
+        ("-5", slice(-5, None)),
+        ("100-", slice(100, None)),
+    ):
+        answer = get(Range=f"bytes={asked}", Accept_Encoding="gzip")
+        assert (answer.status_code, answer.data) == (206, whole.data[part])
+        assert answer.headers["Content-Range"].endswith(f"/{len(whole.data)}")
+    etag = whole.headers["ETag"]
+    assert get(Range="bytes=0-1", If_Range=etag).data == whole.data[:2]
+    assert get(Range="bytes=0-1", If_Range='"other"').data == whole.data
+    assert get(Range=f"bytes={len(whole.data)}-").status_code == 416
+    assert get(method="HEAD", Range="bytes=0-1").headers["Content-Length"] == "2"
+
+
+def test_responses_share_the_bytes_of_a_file():
+    """However it is sent, each has the same ones."""
+    for coding in "identity", "gzip":
+        sent = []
+        for _ in range(2):
+            with tutorial.app.test_request_context("/", headers={"Accept-Encoding": coding}):
+                response = files.send(ROOT / "www", "acme.js")
+                sent += response.get_app_iter({"REQUEST_METHOD": "GET"})
+        assert sent[0] is sent[1]
+
+
+def test_changed_file_has_another_etag(tmp_path):
+    file = tmp_path / "some.txt"
+    answers = []
+    for n, text in enumerate(["some", "more", "more"]):
+        file.write_text(text)
+        os.utime(file, (n, n))
+        with tutorial.app.test_request_context("/"):
+            response = files.send(tmp_path, file.name)
+            answers.append((response.data.decode(), response.headers["ETag"]))
+    assert [text for text, _ in answers] == ["some", "more", "more"]
+    assert len({etag for _, etag in answers}) == 2
