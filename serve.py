@@ -9,19 +9,28 @@ import ctypes
 import datetime
 import gc
 import ipaddress
+import multiprocessing
 import os
 import re
+import resource
 import secrets
 import shlex
 import signal
 import socket
 import ssl
 import sys
+import threading
+import time
+import types
 import urllib.parse
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import dotenv
 import FlaskSimpleAuth as fsa
+import granian._signals
+import granian.wsgi
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from granian.constants import HTTPModes, Interfaces
@@ -32,14 +41,15 @@ from granian.server import Server
 import database
 from store import migrations
 from store.sql import SqlStore
+from web import slow_clients
 from web.application import ConfigurationError
-from web.slow_clients import READERS
 
 ENV_FILE = Path(__file__).with_name(".env")
-THREADS = READERS + 8  # of each worker: these go on when all those wait for slow clients
+THREADS = slow_clients.READERS + 8  # of each worker: these go on when all slots are taken
 MAX_HEADERS = 2**16  # bytes, then 431
 IDLE = 10  # seconds for the headers of a request, and between two on one connection
 CURVES = ("secp256r1", "secp384r1")  # that granian's TLS has
+STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 CONNECTIONS = 1024  # of each worker; more wait until one of them ends
 
 
@@ -170,8 +180,79 @@ def greet(here: str, database_url: str, given: bool) -> None:
     )
 
 
+def raise_file_limit() -> None:
+    """Let each worker have as many descriptors as its connections take, if the system lets it."""
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with contextlib.suppress(OSError, ValueError):  # macOS: its limit is another one
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+
+
+def hide_environment() -> None:
+    """Keep the environment of the process out of requests and, as to Acme's, of child processes.
+
+    granian copies `os.environ` into the WSGI environ of each request. Workers are forked, with the
+    configuration that has been read from it already.
+    """
+    setattr(granian.wsgi, "os", types.SimpleNamespace(environ={}))  # noqa: B010
+    for name in [name for name in os.environ if name.startswith("ACME_")]:
+        del os.environ[name]
+
+
+def prepare_workers() -> None:
+    """Before the workers are forked: what they share, and what they must not have."""
+    hide_environment()
+    multiprocessing.set_start_method("fork", force=True)
+    os.register_at_fork(after_in_child=end_with_parent)
+    gc.freeze()  # what has been loaded is theirs for good: nothing to look through for garbage
+
+
+def handle_signals() -> None:
+    """Until granian does: end in silence at SIGINT and SIGTERM, and outlive SIGHUP.
+
+    A worker that has just been forked ends at SIGTERM as well.
+    """
+    for number in STOP_SIGNALS:
+        signal.signal(number, lambda *_: os._exit(0))
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    os.register_at_fork(after_in_child=lambda: signal.signal(signal.SIGTERM, signal.SIG_DFL))
+
+
+def prepare_process() -> None:
+    """Before anything else: what cannot be set later."""
+    handle_signals()
+    raise_file_limit()
+    share_heap()
+
+
+def wait_for_signal(stop: Callable[..., None], _reload: Any = None) -> None:
+    """In a worker: call `stop` from a thread at SIGTERM; SIGINT stays blocked.
+
+    Ctrl-C and systemd send their signal to workers as well as to the parent, which then sends
+    SIGTERM. With its own `set_main_signals` granian 2.8 often misses both, for ten seconds, or the
+    parent takes the end of a worker for a failure, if it comes first.
+    """
+
+    def wait() -> None:
+        signal.sigwait({signal.SIGTERM})
+        time.sleep(0.2)  # seconds for the parent to get its own signal
+        stop(None, None)
+
+    threading.Thread(target=wait, name="signals", daemon=True).start()
+
+
+def load_worker() -> Any:
+    """In a worker, before it serves: the application."""
+    import app
+
+    signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS)  # in threads that start later as well
+    setattr(granian._signals, "set_main_signals", wait_for_signal)  # noqa: B010
+    slow_clients.watch()
+    return app.app
+
+
 def main() -> None:
     """Serve until told to stop."""
+    prepare_process()
     given = "ACME_PASS" in os.environ
     try:
         load_secrets()
@@ -192,20 +273,19 @@ def main() -> None:
     if memory and workers > 1:
         sys.exit("acme: WORKERS must be 1 in memory, or each would have data of its own")
     upgrade(url)
-    share_heap()
 
     try:
         import app
     except ConfigurationError as e:
         sys.exit(f"acme: {e.message}")
 
-    assert app.app  # the workers are forked with it, and end with this process
-    os.register_at_fork(after_in_child=end_with_parent)
-    gc.freeze()  # what has been loaded is theirs for good: nothing to look through for garbage
+    assert app.app  # the workers are forked with it
+    prepare_workers()
     here = f"{'https' if cert else 'http'}://{f'[{host}]' if ':' in host else host}:{port}"
     greet(here, url, given)
     Server(
-        "app:app",
+        "serve:load_worker",
+        factory=True,
         address=host,
         port=port,
         interface=Interfaces.WSGI,

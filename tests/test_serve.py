@@ -11,6 +11,7 @@ import socket
 import stat
 import subprocess
 import sys
+import time
 import urllib.parse
 import urllib.request
 
@@ -19,6 +20,7 @@ import psutil
 import pytest
 
 import test as tutorial
+from store.postgresql import PostgreSQL
 from tests.conftest import (
     ROOT,
     free_port,
@@ -219,9 +221,13 @@ def test_environment_wins(place):
     assert "in the environment" in said
 
 
-@pytest.mark.parametrize("ending", [signal.SIGINT, signal.SIGTERM])
-def test_ending(place, ending):
-    """Ctrl-C and SIGTERM end it in silence, with status 0, and the port is free again."""
+@pytest.mark.parametrize(
+    ("ending", "send"),
+    [(signal.SIGINT, os.killpg), (signal.SIGTERM, os.kill), (signal.SIGTERM, os.killpg)],
+    ids=["Ctrl-C", "SIGTERM", "systemd"],
+)
+def test_ending(place, ending, send):
+    """It ends in silence, with status 0, at once, and the port is free again."""
     port = free_port()
     process = subprocess.Popen(
         SERVE,
@@ -233,9 +239,8 @@ def test_ending(place, ending):
     )
     try:
         wait_for(port)
-        # what a terminal sends goes to all of the group
-        (os.killpg if ending == signal.SIGINT else os.kill)(process.pid, ending)
-        assert process.communicate(timeout=20)[1] == b""
+        send(process.pid, ending)
+        assert process.communicate(timeout=8)[1] == b""  # after ten seconds workers are killed
         assert process.returncode == 0
     finally:
         with contextlib.suppress(ProcessLookupError):
@@ -243,6 +248,56 @@ def test_ending(place, ending):
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         probe.bind(("127.0.0.1", port))
+
+
+def start(place, **environ):
+    """A server that has just said that it serves; its workers may not have begun."""
+    process = subprocess.Popen(
+        SERVE,
+        cwd=place,
+        env=os.environ | {"PORT": str(free_port()), "WORKERS": "1"} | environ,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        start_new_session=True,
+        text=True,
+    )
+    while "Ctrl-C" not in process.stdout.readline():
+        assert process.poll() is None
+    return process
+
+
+def test_sigterm_in_the_first_moments_ends_it(place):
+    """Also while workers are forked, which would ignore it otherwise, for ten seconds."""
+    for milliseconds in (0, 10, 30):
+        with start(place) as process:
+            time.sleep(milliseconds / 1000)
+            process.terminate()
+            try:
+                assert process.wait(timeout=5) == 0
+            finally:
+                with contextlib.suppress(ProcessLookupError):
+                    os.killpg(process.pid, signal.SIGKILL)
+            assert process.stdout.read() == ""
+
+
+def test_sighup_replaces_workers(place):
+    """It does not end the server, whether a terminal or a person has sent it."""
+    port = free_port()
+    with start(place, PORT=str(port)) as process:
+        try:
+            os.killpg(process.pid, signal.SIGHUP)
+            wait_for(port)
+            url = f"http://127.0.0.1:{port}"
+            worker = worker_of(url)
+            process.send_signal(signal.SIGHUP)
+            until(lambda: not worker.is_running() and worker_of(url))
+            password = dotenv.dotenv_values(place / ".env")["ACME_PASS"]
+            assert get(url, password) == {"msg": "hello", "user": "acme"}
+            process.terminate()
+            assert process.wait(timeout=20) == 0
+        finally:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
 
 
 def test_port_in_use(place):
@@ -253,6 +308,72 @@ def test_port_in_use(place):
         res = run(*SERVE, cwd=place, PORT=str(other.getsockname()[1]))
     assert (res.returncode, len(res.stderr.splitlines())) == (1, 1)
     assert "PORT=" in res.stderr
+
+
+# the application with a route that shows what its environment is
+SHOW = """if True:
+    import os, subprocess
+    import flask
+    from app import app
+
+    @app.get("/environ", authz="OPEN")
+    def get_environ():
+        child = subprocess.run(["env"], capture_output=True, text=True).stdout
+        request = {name: str(value) for name, value in flask.request.environ.items()}
+        return {"request": request, "process": dict(os.environ), "child": child}, 200
+
+    if __name__ == "__main__":
+        import serve
+        serve.main()
+"""
+
+
+@pytest.mark.parametrize("server", ["granian", "flask run"])
+def test_requests_do_not_have_the_environment_of_the_process(place, server):
+    """A route, or an error that shows its request, would tell secrets; granian copies them all."""
+    (place / "show.py").write_text(SHOW)
+    port = free_port()
+    environ = {"PORT": str(port), "ACME_DATABASE": "memory:", "WORKERS": "1", "OTHER": "Marker-1"}
+    environ |= {"ACME_PASS": "Marker-Aa0", "ACME_TOKEN_SECRET": "Marker-2" * 4}
+    command = (sys.executable, "show.py")
+    if server == "flask run":
+        command = (sys.executable, "-m", "flask", "--app", "./show.py", "run", "-p", str(port))
+    with serving(*command, ready=str(port), cwd=place, **environ):
+        wait_for(port)
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}/environ") as answer:
+            shown = json.load(answer)
+    assert shown["request"]["PATH_INFO"] == "/environ"
+    assert "Marker" not in str(shown["request"])
+    assert shown["process"]["OTHER"] == "Marker-1"
+    if server == "granian":
+        assert "ACME_" not in str(shown["process"])
+        assert "ACME_" not in shown["child"]
+        assert "PATH=" in shown["child"]
+
+
+def test_secrets_of_the_env_file_are_in_no_environment(place):
+    """Neither in that with which the server was started, which `ps e` shows to its user."""
+    with start(place) as process:
+        try:
+            main = psutil.Process(process.pid)
+            until(main.children)
+            secrets = dotenv.dotenv_values(place / ".env").values()
+            shown = str([p.environ() for p in [main, *main.children()]])
+            assert not any(secret in shown for secret in secrets)
+        finally:
+            os.killpg(process.pid, signal.SIGKILL)
+
+
+def test_programs_of_postgresql_do_not_get_secrets_of_acme(tmp_path, monkeypatch):
+    """They need what the URL says, and PATH."""
+    (tmp_path / "pg_dump").write_text('#!/bin/sh\nenv > "${4#--file=}"\n')
+    (tmp_path / "pg_dump").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    PostgreSQL("postgresql://susie:Some-Pass-1@127.0.0.1/some", 1).backup(tmp_path / "shown")
+    shown = (tmp_path / "shown").read_text()
+    assert "PGPASSWORD=Some-Pass-1" in shown
+    assert "PATH=" in shown
+    assert "ACME_" not in shown
 
 
 def worker_of(url):
