@@ -141,16 +141,17 @@ def token(app: fsa.Flask, request: flask.Request) -> str | None:
     now = time.time()
     if end <= now:
         raise wrong_token()
+    found = caller()
     if realm == OTP_REALM:
         credentials = db.get_credentials(login)
         if not credentials or not credentials.active or sha256(credentials.password) != scope:
             raise wrong_token()
-        caller().credentials = credentials
+        found.credentials = credentials
     elif db.get_session_user(scope, now) == login:
-        caller().session = scope
+        found.session = scope
     else:
         raise wrong_token()
-    caller().login = login
+    found.login = login
     return login
 
 

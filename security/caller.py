@@ -8,7 +8,7 @@ import FlaskSimpleAuth as fsa
 from store.base import Credentials
 
 
-@dataclasses.dataclass
+@dataclasses.dataclass(slots=True)
 class Caller:
     """The authenticated user, and how; empty until authentication has succeeded or failed."""
 
