@@ -366,10 +366,10 @@ def test_secrets_of_the_env_file_are_in_no_environment(place):
 
 def test_programs_of_postgresql_do_not_get_secrets_of_acme(tmp_path, monkeypatch):
     """They need what the URL says, and PATH."""
-    (tmp_path / "pg_dump").write_text('#!/bin/sh\nenv > "${4#--file=}"\n')
+    (tmp_path / "pg_dump").write_text(f"#!/bin/sh\nenv > {tmp_path}/shown\n")
     (tmp_path / "pg_dump").chmod(0o755)
     monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
-    PostgreSQL("postgresql://susie:Some-Pass-1@127.0.0.1/some", 1).backup(tmp_path / "shown")
+    PostgreSQL("postgresql://susie:Some-Pass-1@127.0.0.1/some", 1).backup(tmp_path / "copy")
     shown = (tmp_path / "shown").read_text()
     assert "PGPASSWORD=Some-Pass-1" in shown
     assert "PATH=" in shown
