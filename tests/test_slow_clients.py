@@ -435,6 +435,17 @@ def test_behind_a_proxy_large_responses_are_sent(large_response):
     assert large_response(2**21, ["127.0.0.2"] * 1000, environ).status_code == 200
 
 
+def test_client_that_was_refused_gets_large_responses_again(large_response, monkeypatch):
+    """A second later, if it has closed its connections."""
+    now = time.monotonic()
+    monkeypatch.setattr(time, "monotonic", lambda: now)
+    assert large_response(2**21, ["127.0.0.2"] * 1000).status_code == 503
+    now += 1
+    assert large_response(2**21, ["127.0.0.2"] * 1000).status_code == 503
+    now += 1
+    assert large_response(2**21, ["127.0.0.2"]).status_code == 200
+
+
 @pytest.fixture
 def large_response(monkeypatch):
     """Makes what becomes of a response for 127.0.0.2 when there are connections of clients."""
