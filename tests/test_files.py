@@ -1,7 +1,10 @@
 """Static files: what browsers ask of them (RFC 9110), and that their bytes are shared."""
 
+import concurrent.futures
 import gzip
 import os
+import time
+import types
 
 import pytest
 
@@ -116,3 +119,19 @@ def test_changed_file_has_another_etag(tmp_path):
             answers.append((response.data.decode(), response.headers["ETag"]))
     assert [text for text, _ in answers] == ["some", "more", "more"]
     assert len({etag for _, etag in answers}) == 2
+
+
+def test_a_file_is_compressed_once_however_many_ask_for_it_first(get, monkeypatch):
+    """28 threads did it at once, with 60 MiB, while others waited for three seconds."""
+    calls = []
+
+    def compress(data, mtime):
+        calls.append(data)
+        time.sleep(0.1)  # in which the others come
+        return gzip.compress(data, mtime=mtime)
+
+    monkeypatch.setattr(files, "gzip", types.SimpleNamespace(compress=compress))
+    files._read.cache_clear()
+    with concurrent.futures.ThreadPoolExecutor(8) as pool:
+        assert {answer.status_code for answer in pool.map(lambda _: get(), range(8))} == {200}
+    assert len(calls) == 1

@@ -5,6 +5,7 @@ import functools
 import gzip
 import hashlib
 import mimetypes
+import threading
 from pathlib import Path
 from typing import NamedTuple, NewType
 
@@ -16,6 +17,9 @@ from werkzeug.security import safe_join
 File = NewType("File", flask.Response)  # what is no answer of the API
 MIN_COMPRESSED_BYTES = 1400  # less fits in one packet anyway
 COMPRESSED_TYPES = ("text/", "application/json", "application/javascript", "image/svg+xml")
+
+
+_lock = threading.Lock()  # of the cache of `_read`
 
 
 class _Content(NamedTuple):
@@ -48,7 +52,8 @@ def send(folder: Path, name: str) -> File:
     path = Path(safe_join(str(folder), name) or "")
     try:
         stat = path.stat()
-        content = _read(path, stat.st_mtime_ns, stat.st_size)
+        with _lock:  # compressing in each of the threads that want a file first takes seconds
+            content = _read(path, stat.st_mtime_ns, stat.st_size)
     except (OSError, ValueError):  # a folder, for example, or a NUL in the name
         raise fsa.ErrorResponse(f"no such page: {name}", 404) from None
     request = flask.request
