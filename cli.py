@@ -1,7 +1,8 @@
 """The operator's commands, on the database that `ACME_DATABASE` names.
 
-`flask --app app db …` for the database, `flask --app app user …` for the day when nobody can sign
-in. Passwords are asked for, or read from standard input: arguments are for everybody to see.
+`flask --app app db …` manages the database, `flask --app app user …` manages users even when no
+administrator can sign in. Passwords are prompted for, or read from standard input: the arguments
+of a command are visible to all users of the machine.
 """
 
 import contextlib
@@ -24,7 +25,7 @@ from security.passwords import hash_password
 from store import migrations, transfer
 from store.sql import SqlStore
 
-group = AppGroup("db", help="The database: its schema, copies of it, moves to another engine.")
+group = AppGroup("db", help="Manage the database: schema, backups, export and import.")
 
 
 def is_own_command() -> bool:
@@ -42,11 +43,11 @@ def _fail(message: object) -> NoReturn:
 
 @contextlib.contextmanager
 def _store() -> Iterator[SqlStore]:
-    """The store, with its errors as messages."""
+    """The store; its errors become messages."""
     try:
         store = open_store(flask.current_app.config["ACME_DATABASE"])
         if not isinstance(store, SqlStore):
-            raise ValueError("data in memory need none of this: set ACME_DATABASE")
+            raise ValueError("data in memory have no schema and no backups: set ACME_DATABASE")
         with contextlib.closing(store):
             yield store
     except (OSError, ValueError) as e:
@@ -57,7 +58,7 @@ def _store() -> Iterator[SqlStore]:
 
 @contextlib.contextmanager
 def _new_file(path: Path) -> Iterator[Path]:
-    """A file for secrets that appears under its name when it is complete, and not otherwise."""
+    """A file for secrets, mode 600, that gets its name only when it is complete."""
     if path.exists():
         raise ValueError(f"{path} exists: choose another name")
     part = path.with_name(f"{path.name}.part")
@@ -72,7 +73,7 @@ def _new_file(path: Path) -> Iterator[Path]:
 
 @group.command()
 def upgrade() -> None:
-    """Bring the schema up to what this Acme needs."""
+    """Apply the migrations that the database lacks."""
     with _store() as store:
         done = migrations.upgrade(store)
         click.echo(f"schema {migrations.version(store)}, applied: {', '.join(done) or 'nothing'}")
@@ -81,10 +82,10 @@ def upgrade() -> None:
 @group.command()
 @click.argument("file", type=click.Path(path_type=Path))
 def backup(file: Path) -> None:
-    """Write a consistent copy of the database to FILE, while servers run."""
+    """Write a consistent backup of the database to FILE, while servers run."""
     with _store() as store, _new_file(file) as part:
         if not migrations.version(store):
-            raise ValueError("the database is empty: ACME_DATABASE names another one, perhaps")
+            raise ValueError("the database is empty: does ACME_DATABASE name the right one?")
         store.backup(part)
     click.echo(f"{file}: {file.stat().st_size:,} bytes")
 
@@ -92,16 +93,16 @@ def backup(file: Path) -> None:
 @group.command()
 @click.argument("file", type=click.Path(path_type=Path, exists=True, dir_okay=False))
 def restore(file: Path) -> None:
-    """Bring the copy in FILE back, into an empty database."""
+    """Restore the backup in FILE into an empty database, and upgrade it."""
     with _store() as store:
-        transfer.restore(store, file)
-        click.echo(f"schema {migrations.version(store)}, {transfer.count(store):,} users and stuff")
+        rows = transfer.restore(store, file)
+        click.echo(f"schema {migrations.version(store)}, {rows:,} rows")
 
 
 @group.command("export")
 @click.argument("file", type=click.Path(path_type=Path))
 def export_(file: Path) -> None:
-    """Write users, hashes of passwords and stuff to FILE, as JSON in lines."""
+    """Export users with their password hashes, and stuff, to FILE: one JSON object a line."""
     with _store() as store:
         migrations.check(store)
         with (
@@ -118,7 +119,7 @@ def export_(file: Path) -> None:
 @group.command("import")
 @click.argument("file", type=click.Path(path_type=Path, exists=True, dir_okay=False))
 def import_(file: Path) -> None:
-    """Read what `export` wrote to FILE, of whichever engine, into an empty database."""
+    """Import what `export` wrote to FILE, on any engine, into an empty database."""
     with _store() as store:
         migrations.check(store)
         with file.open() as lines, _progress(file.stat().st_size) as bar:
@@ -129,15 +130,15 @@ def import_(file: Path) -> None:
                     bar.update(len(line))
 
             transfer.import_rows(store, rows())
-        click.echo(f"{transfer.count(store):,} users and stuff")
+        click.echo(f"{transfer.count(store):,} rows")
 
 
 def _progress(length: int) -> Any:
-    """A progress bar on standard error, where that is a terminal."""
+    """A progress bar on standard error, if that is a terminal."""
     return click.progressbar(length=length, file=sys.stderr, update_min_steps=length // 100 + 1)
 
 
-users = AppGroup("user", help="Users: who they are, and who is let in.")
+users = AppGroup("user", help="Manage users: passwords, roles, second factors.")
 
 
 @contextlib.contextmanager
@@ -148,16 +149,16 @@ def _messages() -> Iterator[None]:
     except fsa.ErrorResponse as e:
         _fail(e.message)
     except UnicodeError:
-        _fail("that is not UTF-8")
+        _fail("the login or the password is not UTF-8")
     except ValueError as e:
         _fail(e)
 
 
 @contextlib.contextmanager
 def _change(event: str, login: str) -> Iterator[None]:
-    """A change of a user: its errors as messages, and a line in the audit trail."""
+    """A change of a user: its errors become messages, its success a line in the audit trail."""
     if flask.current_app.config["ACME_DATABASE"] == "memory:":
-        _fail("data in memory are gone with this command: set ACME_DATABASE")
+        _fail("data in memory end with this command: set ACME_DATABASE")
     with _messages():
         yield
     audit(event, None, login)
@@ -165,7 +166,7 @@ def _change(event: str, login: str) -> Iterator[None]:
 
 
 def _password() -> str:
-    """The hash of a password that is asked for."""
+    """Prompt for a password, or read it from standard input; returns its hash."""
     if sys.stdin.isatty():
         text = click.prompt("Password", hide_input=True, confirmation_prompt=True)
     else:
@@ -175,7 +176,7 @@ def _password() -> str:
 
 @users.command("list")
 def list_() -> None:
-    """List the users: login, address, and what is special about them."""
+    """List the users: login, email, and whether admin, disabled or with a second factor."""
     with _messages():
         after = None
         while page := db.get_users(after=after):
@@ -190,7 +191,7 @@ def list_() -> None:
 @click.argument("login")
 @click.argument("email")
 def add(login: str, email: str) -> None:
-    """Add a user LOGIN with an address EMAIL."""
+    """Add the user LOGIN with the address EMAIL."""
     with _change("user added", login):
         db.add_user(login, _password(), email, False)
 
@@ -198,16 +199,16 @@ def add(login: str, email: str) -> None:
 @users.command()
 @click.argument("login")
 def password(login: str) -> None:
-    """Set the password of LOGIN, whose sessions end."""
+    """Set the password of LOGIN and end all sessions of that user."""
     with _change("password changed", login):
         db.set_user_pass(login, _password())
 
 
 @users.command()
 @click.argument("login")
-@click.option("--stuff", is_flag=True, help="with all that the user owns")
+@click.option("--stuff", is_flag=True, help="and all stuff that the user owns")
 def delete(login: str, stuff: bool) -> None:
-    """Remove LOGIN."""
+    """Delete the user LOGIN."""
     with _change("user deleted", login):
         db.delete_user(login, stuff)
 
@@ -215,7 +216,7 @@ def delete(login: str, stuff: bool) -> None:
 @users.command("otp-reset")
 @click.argument("login")
 def otp_reset(login: str) -> None:
-    """Take the one-time passwords of LOGIN away, whose telephone is lost."""
+    """Switch off the second factor of LOGIN, for a lost device."""
     with _change("one-time passwords reset", login):
         db.reset_otp(login)
 
@@ -231,9 +232,9 @@ def _switch(name: str, help_: str, admin: bool | None = None, active: bool | Non
 
 
 _switch("promote", "Make LOGIN an administrator.", admin=True)
-_switch("demote", "Make LOGIN an ordinary user.", admin=False)
-_switch("enable", "Let LOGIN in again.", active=True)
-_switch("disable", "Let LOGIN in no more; all sessions end at once.", active=False)
+_switch("demote", "Take the role of administrator from LOGIN.", admin=False)
+_switch("enable", "Allow LOGIN to sign in again.", active=True)
+_switch("disable", "Refuse LOGIN at sign-in, and end all sessions of that user.", active=False)
 
 
 def init_app(app: fsa.Flask) -> None:

@@ -54,11 +54,11 @@ class ReusedError(Exception):
 
 
 class Store(abc.ABC):
-    """What every store does, and how: the same calls with the same results.
+    """The contract of all stores: the same calls have the same results.
 
     Safe to be called from several threads. Errors are `fsa.ErrorResponse`: 400 for a value that
-    breaks a rule, 403 for somebody else's stuff, 404 for what is not there, 409 for a name that is
-    taken, 503 where the database is unavailable. A call that fails has changed nothing.
+    breaks a rule, 403 for the stuff of another user, 404 for what does not exist, 409 for a name
+    that is taken, 503 if the database is unavailable. A call that fails has changed nothing.
     """
 
     @abc.abstractmethod
@@ -67,11 +67,11 @@ class Store(abc.ABC):
 
     @abc.abstractmethod
     def user_exists(self, login: str) -> bool:
-        """Whether there is a user of that name."""
+        """Whether there is a user with that login."""
 
     @abc.abstractmethod
     def add_user(self, login: str, password: str, email: str, admin: bool) -> None:
-        """Add a user with the hash of a password; 409 if there is one of that name."""
+        """Add a user with the hash of a password; 409 if the login is taken."""
 
     @abc.abstractmethod
     def get_user_pass(self, login: str) -> str | None:
@@ -91,7 +91,7 @@ class Store(abc.ABC):
 
     @abc.abstractmethod
     def get_users(self, limit: int = MAX_PAGE, after: str | None = None) -> list[Profile]:
-        """The users by login, at most `limit`, those after `after`."""
+        """The users in the order of logins, at most `limit`, starting after `after`."""
 
     @abc.abstractmethod
     def change_user(
@@ -146,7 +146,7 @@ class Store(abc.ABC):
         limit: int = MAX_PAGE,
         after: tuple[float, str] | None = None,
     ) -> list[Session]:
-        """The sessions of a user by creation time and id: at most `limit`, those after `after`.
+        """The sessions of a user by creation time and id: at most `limit`, starting after `after`.
 
         Expired ones are left out.
         """
@@ -164,11 +164,11 @@ class Store(abc.ABC):
 
     @abc.abstractmethod
     def delete_session(self, login: str, session: str) -> bool:
-        """End a session of a user; whether there was one."""
+        """End a session of a user; returns whether it existed."""
 
     @abc.abstractmethod
     def delete_sessions(self, login: str, but: str = "") -> None:
-        """End all sessions of a user, but for one if it is given."""
+        """End all sessions of a user except `but`."""
 
     @abc.abstractmethod
     def set_otp(self, login: str, secret: str, checked: str | None = None) -> None:
@@ -180,7 +180,7 @@ class Store(abc.ABC):
 
     @abc.abstractmethod
     def get_otp(self, login: str) -> str | None:
-        """A user's secret for one-time passwords, whether on or not yet; None for none."""
+        """A user's secret for one-time passwords, even if they are not yet on; None without one."""
 
     @abc.abstractmethod
     def use_otp(
@@ -189,8 +189,8 @@ class Store(abc.ABC):
         """Use the one-time password of a secret and time step, and switch them on or off if told.
 
         Switching them on ends all sessions of the user but `session`. False, and nothing is
-        changed, for a step that is not later than the last one used, and a secret that the user
-        has no more.
+        changed, for a step that is not later than the last one used, and for a secret that is not
+        the user's.
         """
 
     @abc.abstractmethod
@@ -199,29 +199,29 @@ class Store(abc.ABC):
 
     @abc.abstractmethod
     def add_stuff(self, stuff: str, login: str, price: float) -> None:
-        """Give a user new stuff; 409 if the name is taken, by whomever, 404 for no such user."""
+        """Add stuff of a user; 409 if any user has stuff of that name, 404 for an unknown user."""
 
     @abc.abstractmethod
     def get_stuff(self, stuff: str, login: str | None = None) -> tuple[str, float]:
-        """The owner and price of some stuff; 404 for none, 403 if not of `login` (if given)."""
+        """The owner and price of stuff; 404 for none, 403 if `login` is given and not its owner."""
 
     @abc.abstractmethod
     def get_user_stuff(
         self, login: str, limit: int = MAX_PAGE, after: str | None = None
     ) -> list[tuple[str, float]]:
-        """A user's stuff as (name, price) by name, at most `limit`, those after `after`."""
+        """A user's stuff as (name, price) by name, at most `limit`, starting after `after`."""
 
     @abc.abstractmethod
     def change_stuff(self, stuff: str, price: float, login: str | None = None) -> None:
-        """Set a price; 403 if there is a `login` and it does not own the stuff at this moment."""
+        """Set a price; 404 for none, 403 if `login` is given and not its owner now."""
 
     @abc.abstractmethod
     def delete_stuff(self, stuff: str, login: str | None = None) -> None:
-        """Remove stuff; 403 if there is a `login` and it does not own the stuff at this moment."""
+        """Delete stuff; 404 for none, 403 if `login` is given and not its owner now."""
 
     @abc.abstractmethod
     def close(self) -> None:
-        """Give back what is open; the next call opens it again."""
+        """Close what is open; the next call opens it again."""
 
 
 # the errors that stores have in common
@@ -246,7 +246,7 @@ otp_is_on = _error(409, "one-time passwords are on already")
 
 
 def boolean(value: object) -> bool:
-    """True or false, and no number."""
+    """A boolean; 0 and 1 are none."""
     if not isinstance(value, bool):
         raise fsa.ErrorResponse("admin, active and otp must be true or false", 400)
     return value

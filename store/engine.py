@@ -45,8 +45,8 @@ class Backup(abc.ABC):
         """Its tables and so on, as `Engine.schema_objects` has them."""
 
     @abc.abstractmethod
-    def load(self, connection: Any, tables: dict[str, list[str]]) -> None:
-        """Insert the rows of tables, with these columns, in this order."""
+    def load(self, connection: Any, tables: dict[str, list[str]]) -> int:
+        """Insert the rows of tables, with these columns, in this order; returns their number."""
 
 
 class Engine(abc.ABC):

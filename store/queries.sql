@@ -1,4 +1,4 @@
--- What the store asks, of SQLite and PostgreSQL alike. A name's last character is aiosql's: ^ one row,
+-- Queries for both SQLite and PostgreSQL. The suffix of a name says what aiosql returns: ^ one row,
 -- $ one value, ! the number of rows changed, *! a statement for each of many rows, none a list.
 
 -- name: get_schema_version()$

@@ -1,7 +1,7 @@
 """The store in SQL: SQLite or PostgreSQL behind the calls of `base.Store`.
 
-Who is first, who owns what, and whether it is still so, is decided by the statement that makes the
-change, so that any number of threads, processes and machines may use one database at a time.
+The statement that makes a change also decides whether it is allowed, so that any number of threads,
+processes and machines may use one database at the same time.
 """
 
 import dataclasses
@@ -14,7 +14,7 @@ from values import Email, Login, Name, Price
 
 
 class SqlStore(Engine, base.Store):
-    """The calls of a store, each a query or a transaction."""
+    """The calls of a store in SQL, each a query or a transaction."""
 
     def has_users(self) -> bool:
         return bool(self.call(self.queries.has_users))
@@ -83,10 +83,10 @@ class SqlStore(Engine, base.Store):
             raise
 
     def _lock_admins(self, connection: Any, login: str) -> None:
-        """Hold the administrators and a user until the end of the transaction.
+        """Lock the administrators and a user until the end of the transaction.
 
-        Raises 404 for nobody, and 409 if the user is the last active administrator. A consistent
-        lock order prevents deadlock.
+        Raises 404 for an unknown user, 409 if the user is the last active administrator. A
+        consistent lock order prevents deadlock.
         """
         admins = [name for (name,) in self.queries.lock_admins(connection)]
         if not self.queries.lock_user(connection, login=login):
@@ -215,13 +215,13 @@ class SqlStore(Engine, base.Store):
             self._explain(stuff)
 
     def _explain(self, stuff: str) -> None:
-        """Why a change of stuff found nothing: it is not there (404), or not the caller's (403)."""
+        """Raise why a change of stuff found none: 404 if it does not exist, else 403."""
         self.get_stuff(stuff)
         raise base.not_owner(stuff)
 
 
 def _profile(login: str, row: Any) -> base.Profile:
-    """The profile in a row; 404 if there is none."""
+    """The profile in a row; 404 without a row."""
     if not row:
         raise base.no_user(login)
     name, email, admin, active, otp = row

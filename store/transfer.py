@@ -18,11 +18,11 @@ BATCH_ROWS = 1_000  # that an export or import holds in memory
 NOT_RESTORED = {"schema_version", "sessions"}
 
 
-def restore(store: Engine, path: Path) -> None:
-    """Bring a backup back into an empty database, all or nothing.
+def restore(store: Engine, path: Path) -> int:
+    """Restore a backup into an empty database, all or nothing; returns the number of rows.
 
-    The schema is made by the migrations, as far as they had been applied to the backup: only rows
-    are taken from the file. ValueError if it is no backup, or has another schema than that.
+    The migrations make the schema that the backup had, its rows are inserted, and the other
+    migrations follow. ValueError if the file is no backup, or does not have that schema.
     """
     store.prepare()
     with (
@@ -43,11 +43,13 @@ def restore(store: Engine, path: Path) -> None:
         columns = store.columns(connection)
         tables = [table for table in _in_order(store, connection) if table not in NOT_RESTORED]
         try:
-            backup.load(connection, {table: columns[table] for table in tables})
+            rows = backup.load(connection, {table: columns[table] for table in tables})
         except store.driver_error as e:
             if store.is_unavailable(e):
                 raise
             raise ValueError(f"{path} has rows that do not fit, nothing is changed: {e}") from e
+        migrations.apply(store, connection, backup.version, len(migrations.scripts(store)))
+        return rows
 
 
 def _in_order(store: Engine, connection: Any) -> Iterable[str]:

@@ -16,7 +16,7 @@ from store.postgresql.backup import environment, opened
 from store.postgresql.prepared import Connection, PreparedAdapter
 from store.sql import SqlStore
 
-# what the URL does not say otherwise: nobody waits for ever. Seconds, but where it says ms.
+# defaults of the URL's parameters, in seconds except where it says ms: every wait is bounded
 DEFAULTS = {
     "application_name": "acme",
     "connect_timeout": "3",
@@ -55,7 +55,7 @@ class PostgreSQL(SqlStore):
     driver_error = psycopg.Error
 
     def __init__(self, url: str, connections: int) -> None:
-        """Of a libpq URL; ValueError if it is malformed, without what it says."""
+        """Take a libpq URL; ValueError if it is malformed, which does not repeat it."""
         self._url = url
         try:
             self.parameters: dict[str, Any] = DEFAULTS | conninfo_to_dict(url)
@@ -67,7 +67,7 @@ class PostgreSQL(SqlStore):
         super().__init__(connections)
 
     def exists(self) -> bool:
-        return True  # or connecting fails
+        return True  # connecting tells
 
     def connect(self) -> Connection:
         return Connection.connect(**self.parameters, autocommit=True)
@@ -84,7 +84,7 @@ class PostgreSQL(SqlStore):
     def is_unavailable(self, e: BaseException) -> bool:
         if not isinstance(e, psycopg.Error):
             return False
-        if e.sqlstate is None:  # libpq's own: no connection comes about, or it broke
+        if e.sqlstate is None:  # from libpq: it cannot connect, or the connection is lost
             return isinstance(e, psycopg.OperationalError)
         return e.sqlstate.startswith(UNAVAILABLE)
 
@@ -97,7 +97,7 @@ class PostgreSQL(SqlStore):
         return isinstance(e, UnicodeEncodeError)  # a lone surrogate
 
     def confirm(self, connection: Connection) -> None:
-        pass  # COMMIT says so
+        pass  # a failed COMMIT is an error
 
     def statements(self, script: str) -> Iterator[str]:
         yield script
@@ -116,7 +116,7 @@ class PostgreSQL(SqlStore):
         return opened(self, self._run, path)
 
     def _run(self, program: str, *arguments: str) -> str:
-        """What a program of PostgreSQL prints; it gets the URL where `ps` does not show it."""
+        """The output of a program of PostgreSQL; it gets the URL where `ps` does not show it."""
         options = pq.Conninfo.parse(self._url.encode())
         given = {o.envvar.decode(): o.val.decode() for o in options if o.envvar and o.val}
         try:

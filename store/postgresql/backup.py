@@ -1,6 +1,6 @@
-"""Backups of PostgreSQL: what pg_dump wrote, of which pg_restore prints the rows.
+"""Backups of PostgreSQL: files of pg_dump, the rows of which pg_restore prints.
 
-Nothing of the file is executed: whoever could change it could else do all that its owner may.
+Nothing in the file is executed, since that would run with all rights of the owner.
 """
 
 import contextlib
@@ -20,7 +20,7 @@ from store.engine import Backup, Engine
 Run = Callable[..., str]
 # a line of `pg_restore --list`: numbers, kind, schema, name, owner
 ENTRY = re.compile(r"(?m)^\d+; \d+ \d+ ([A-Z]+(?: [A-Z]+)*) (\S+) (.*) \S*$")
-# what holds rows or is no object of its own, and makes no difference to the schema
+# kinds of entries that hold rows, or that make no difference to the schema
 IGNORED = {
     *("ACL", "COMMENT", "DEFAULT", "DEFAULT ACL", "EXTENSION", "SCHEMA"),
     *("SEQUENCE OWNED BY", "SEQUENCE SET", "STATISTICS DATA", "TABLE DATA"),
@@ -55,7 +55,7 @@ class PostgreSQLBackup(Backup):
         twice = [name for name, count in Counter(found).items() if count > 1]
         return {*found, *(f"{name} (twice)" for name in twice)}
 
-    def load(self, connection: Any, tables: dict[str, list[str]]) -> None:
+    def load(self, connection: Any, tables: dict[str, list[str]]) -> int:
         data = {name: line for line, kind, name in self._entries if kind == "TABLE DATA"}
         if lost := tables.keys() - data.keys():
             raise ValueError(f"{self._path} has no rows of {', '.join(sorted(lost))}")
@@ -72,26 +72,29 @@ class PostgreSQLBackup(Backup):
                 command, env=environment(), stdout=pipe, stderr=errors
             ) as process:
                 assert process.stdout
-                self._load(connection, tables, process.stdout)
+                count = self._load(connection, tables, process.stdout)
             if process.returncode:
                 errors.seek(0)
                 raise ValueError(errors.read().decode(errors="replace").strip())
+        return count
 
-    def _load(self, connection: Any, tables: dict[str, list[str]], script: IO[bytes]) -> None:
-        """Insert the rows in a script, and nothing else."""
+    def _load(self, connection: Any, tables: dict[str, list[str]], script: IO[bytes]) -> int:
+        """Insert the rows in a script, and nothing else; returns their number."""
+        count = 0
         for line in script:
             if match := COPY.fullmatch(line):
-                self._copy(connection, tables, match, script)
+                count += self._copy(connection, tables, match, script)
             elif match := SET_SEQUENCE.fullmatch(line):
                 name, value, used = (group.decode() for group in match.groups())
                 self._store.queries.set_sequence(connection, name=name, value=value, used=used)
             elif (match := ENCODING.fullmatch(line)) and match[1] != b"UTF8":
                 raise ValueError(f"{self._path} is not in UTF-8: make it with pg_dump -E UTF8")
+        return count
 
     def _copy(
         self, connection: Any, tables: dict[str, list[str]], match: re.Match[bytes], rows: IO[bytes]
-    ) -> None:
-        """Insert the rows of a table, up to the line that ends them."""
+    ) -> int:
+        """Insert the rows of a table, up to the line that ends them; returns their number."""
         table = match[1].decode()
         columns = [column.strip('"') for column in match[2].decode().split(", ")]
         if sorted(columns) != sorted(tables.get(table, ())):
@@ -99,15 +102,17 @@ class PostgreSQLBackup(Backup):
         statement = sql.SQL("COPY {} ({}) FROM STDIN").format(
             sql.Identifier(table), sql.SQL(", ").join(map(sql.Identifier, columns))
         )
+        count = 0
         with connection.cursor() as cursor, cursor.copy(statement) as copy:
             for line in rows:
                 if line == END:
-                    return
+                    return count
                 copy.write(line)
+                count += 1
         raise ValueError(f"{self._path} ends in the rows of {table}")
 
 
 @contextlib.contextmanager
 def opened(store: Engine, run: Run, path: Path) -> Iterator[PostgreSQLBackup]:
-    """A backup; ValueError for a file that is none."""
+    """Open a backup; ValueError for any other file."""
     yield PostgreSQLBackup(store, run, path)

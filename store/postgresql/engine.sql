@@ -1,14 +1,14 @@
--- What is PostgreSQL's own.
+-- Queries for PostgreSQL only.
 
 -- name: schema_is_there()$
--- not to_regclass(): after waiting for begin_alone's lock it still says what it said before
+-- not to_regclass(): after the wait for the lock of begin_alone it would return an older result
 SELECT EXISTS (
     SELECT 1 FROM pg_catalog.pg_tables
     WHERE tablename = 'schema_version' AND schemaname = ANY (current_schemas(false))
 );
 
 -- name: get_columns()
--- but those that are generated, and those of extensions
+-- without generated ones, and those of extensions
 SELECT c.relname, a.attname FROM pg_catalog.pg_class AS c
 JOIN pg_catalog.pg_namespace AS n ON n.oid = c.relnamespace
 JOIN pg_catalog.pg_attribute AS a ON a.attrelid = c.oid
@@ -24,7 +24,7 @@ JOIN pg_catalog.pg_class AS r ON r.oid = f.confrelid
 WHERE f.contype = 'f';
 
 -- name: get_schema_objects()
--- as `pg_restore --list` names them; but those of extensions
+-- named as by `pg_restore --list`; without those of extensions
 WITH objects (oid, namespace, kind, name) AS (
     SELECT c.oid, c.relnamespace,
         CASE c.relkind
@@ -94,7 +94,7 @@ WHERE login = :login AND password = :password AND otp = :otp AND active
 FOR NO KEY UPDATE;
 
 -- name: delete_expired_sessions(now)!
--- not those that somebody else is about to delete: two who wait for each other
+-- skipping the rows that another transaction deletes prevents deadlock
 DELETE FROM sessions WHERE id IN (
     SELECT id FROM sessions WHERE expires <= :now LIMIT 1000 FOR UPDATE SKIP LOCKED
 );

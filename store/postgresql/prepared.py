@@ -22,7 +22,7 @@ NOT_PREPARED = (SQLOperationType.SCRIPT, SQLOperationType.INSERT_UPDATE_DELETE_M
 
 
 class Connection(psycopg.Connection[Any]):
-    """A connection that knows which queries it has prepared."""
+    """A connection with the names of the queries that it has prepared."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)

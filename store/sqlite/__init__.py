@@ -15,8 +15,8 @@ from store.engine import Backup
 from store.sql import SqlStore
 from store.sqlite.backup import opened
 
-BUSY_TIMEOUT_SECONDS = 5.0  # that a call waits for another's change
-CHECK_SECONDS = 1.0  # between two looks at which file has the path of the database
+BUSY_TIMEOUT_SECONDS = 5.0  # that a call waits for another transaction
+CHECK_SECONDS = 1.0  # between two checks that the file was not replaced
 # result codes that say that the database is unavailable (https://www.sqlite.org/rescode.html)
 UNAVAILABLE = {
     sqlite3.SQLITE_BUSY,
@@ -31,7 +31,7 @@ UNAVAILABLE = {
     sqlite3.SQLITE_READONLY,
 }
 
-# what a migration for both engines says, in SQLite's words
+# types in a migration for both engines, and their counterparts in SQLite
 DIALECT = {
     "BOOLEAN": "INTEGER",
     "BIGINT": "INTEGER",
@@ -47,27 +47,27 @@ class MovedError(Exception):
 
 
 class Connection(sqlite3.Connection):
-    """A connection that knows which file it was opened on."""
+    """A connection with the file that it was opened on."""
 
     file: File | None = None
 
 
 class SQLite(SqlStore):
-    """The store in an SQLite file, in WAL mode, with what was acknowledged on the disk."""
+    """The store in an SQLite file, in WAL mode; a commit returns when it is on the disk."""
 
     driver = "sqlite3"
     folder = "sqlite"
     driver_error = sqlite3.Error
 
     def __init__(self, url: str, connections: int) -> None:
-        """Of `sqlite:///relative.db` or `sqlite:////absolute.db`; ValueError for anything else."""
+        """Take `sqlite:///relative.db` or `sqlite:////absolute.db`; ValueError for others."""
         if not url.startswith("sqlite:///") or not (name := urllib.parse.unquote(url[10:])):
             raise ValueError("ACME_DATABASE: use sqlite:///relative.db or sqlite:////absolute.db")
         if name == ":memory:":
             raise ValueError("ACME_DATABASE: for data in memory, use memory:")
         self.path = Path(name).absolute()
-        self._file: File | None = None  # which has the path, as far as is known
-        self._checked = -CHECK_SECONDS  # when that was looked up
+        self._file: File | None = None  # that had the path at the last check
+        self._checked = -CHECK_SECONDS  # the time of the last check
         super().__init__(connections)
 
     def exists(self) -> bool:
@@ -112,7 +112,7 @@ class SQLite(SqlStore):
         return connection.in_transaction
 
     def is_unavailable(self, e: BaseException) -> bool:
-        code = getattr(e, "sqlite_errorcode", 0) & 0xFF  # without what extends it
+        code = getattr(e, "sqlite_errorcode", 0) & 0xFF  # the primary result code
         return code in UNAVAILABLE or isinstance(e, MovedError)
 
     def is_missing_owner(self, e: Exception) -> bool:

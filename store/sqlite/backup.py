@@ -22,17 +22,20 @@ class SQLiteBackup(Backup):
     def objects(self) -> set[str]:
         return self._store.schema_objects(self._connection)
 
-    def load(self, connection: Any, tables: dict[str, list[str]]) -> None:
+    def load(self, connection: Any, tables: dict[str, list[str]]) -> int:
+        count = 0
         for table, columns in tables.items():
             queries: Any = aiosql.from_str(transfer_queries(table, columns), self._store.driver)
             select, insert = (getattr(queries, f"{verb}_{table}") for verb in ("select", "import"))
             with contextlib.closing(select(self._connection)) as rows:
-                insert(connection, (dict(zip(columns, row, strict=True)) for row in rows))
+                values = (dict(zip(columns, row, strict=True)) for row in rows)
+                count += insert(connection, values)
+        return count
 
 
 @contextlib.contextmanager
 def opened(store: Engine, path: Path) -> Iterator[SQLiteBackup]:
-    """A backup; ValueError for a file that is none, or damaged."""
+    """Open a backup; ValueError for any other file, and for a damaged one."""
     uri = f"{path.absolute().as_uri()}?mode=ro"
     with contextlib.closing(sqlite3.connect(uri, uri=True, isolation_level=None)) as connection:
         try:

@@ -1,4 +1,4 @@
--- What is SQLite's own.
+-- Queries for SQLite only.
 
 -- name: open_connection()#
 PRAGMA foreign_keys = ON;
@@ -23,7 +23,7 @@ PRAGMA journal_mode = DELETE;
 SELECT EXISTS (SELECT 1 FROM sqlite_schema WHERE type = 'table' AND name = 'schema_version');
 
 -- name: get_columns()
--- but those that are generated
+-- without generated ones
 SELECT t.name, c.name FROM sqlite_schema AS t, pragma_table_xinfo(t.name) AS c
 WHERE t.type = 'table' AND t.name NOT LIKE 'sqlite\_%' ESCAPE '\' AND c.hidden = 0
 ORDER BY t.name, c.cid;
@@ -33,7 +33,7 @@ SELECT t.name, f."table" FROM sqlite_schema AS t, pragma_foreign_key_list(t.name
 WHERE t.type = 'table';
 
 -- name: get_schema_objects()
--- but what ANALYZE makes
+-- without the tables of ANALYZE
 SELECT type || ' ' || name || ': ' || COALESCE(sql, '') FROM sqlite_schema
 WHERE NOT (type = 'table' AND name LIKE 'sqlite\_stat%' ESCAPE '\');
 
@@ -53,7 +53,7 @@ ROLLBACK;
 -- name: begin_change()!
 BEGIN IMMEDIATE;
 
--- what BEGIN IMMEDIATE has locked: everything
+-- BEGIN IMMEDIATE has locked the whole database: these two need no lock
 
 -- name: lock_admins()
 SELECT login FROM users WHERE admin AND active;
