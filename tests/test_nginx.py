@@ -11,13 +11,13 @@ import sys
 
 import pytest
 
+from tests.certificates import make_certificate
 from tests.conftest import (
     PASSWORD,
     ROOT,
     SECRET,
     Target,
     free_port,
-    make_certificate,
     serving,
     until,
     wait_for,

@@ -9,7 +9,8 @@ import sys
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from tests.conftest import SECRET, free_port, listens, make_certificate, run, serving, until
+from tests.certificates import make_certificate
+from tests.conftest import SECRET, free_port, listens, run, serving, until
 from tests.test_serve import SERVE, get
 
 IMPATIENT = (sys.executable, "-c", "import serve; serve.IDLE = 1; serve.main()")
