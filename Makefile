@@ -48,7 +48,7 @@ bench: .venv/dev .venv-bench/bench  ## measure speed beside the peers (QUICK=1: 
 worst: .venv/dev  ## measure the worst requests; fails over 0.5 s of CPU or 50 MiB
 	$(BIN)/python bench/worst.py
 
-flood: .venv/dev  ## measure requests with a token during a flood of sign-ins
+flood: .venv/dev  ## measure requests with a token during floods of expensive ones
 	$(BIN)/python bench/flood.py
 
 mutants: .venv/dev  ## change the code in one place at a time, and list what the tests do not notice (MODULE=security/totp.py)

@@ -37,6 +37,7 @@ from openapi.returns import (
     next_page,
 )
 from security import audit, rate_limit
+from security.bounded_queue import cpu_queue, with_pauses
 from security.declarations import accepts_password_alone
 from security.passwords import hash_password
 from tokens import FirstStep, Token
@@ -186,11 +187,12 @@ def get_days(who: Someone) -> Ok[Answer[Days]]:
 
 
 @app.route("/primes", methods=["GET", "POST"], authz="OPEN")
+@cpu_queue
 def get_primes(li: Numbers) -> Ok[list[int]]:
     """Keep the primes of at most 50 integers, in the given order."""
     import sympy  # imported on first use: half a second and 35 MiB
 
-    return list(filter(sympy.isprime, li)), 200
+    return [n for n in with_pauses(li) if sympy.isprime(n)], 200
 
 
 class Length(TypedDict):

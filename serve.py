@@ -39,13 +39,17 @@ from granian.log import LogLevels
 from granian.server import Server
 
 import database
+from security.bounded_queue import cpu_queue
+from security.passwords import hash_queue
 from store import migrations
 from store.sql import SqlStore
 from web import slow_clients
 from web.application import ConfigurationError
+from web.parameters import parse_queue
 
 ENV_FILE = Path(__file__).with_name(".env")
-THREADS = slow_clients.READERS + 8  # of each worker: these go on when all slots are taken
+# of each worker: eight go on while all others wait, for slow clients and in queues
+THREADS = slow_clients.READERS + hash_queue.size + parse_queue.size + cpu_queue.size + 8
 MAX_HEADERS = 2**16  # bytes, then 431
 IDLE = 10  # seconds for the headers of a request, and between two on one connection
 CURVES = ("secp256r1", "secp384r1")  # that granian's TLS has

@@ -1,9 +1,10 @@
-"""`make flood`: measure requests with a token during a flood of sign-ins.
+"""`make flood`: measure requests with a token during floods of expensive requests.
 
 Acme runs as with `make run`, in one worker. One client reads with a token, one request after the
-other: alone, while eight clients sign in with wrong passwords, and while these respect Retry-After.
-Rounds are interleaved. Then the times of the responses to a wrong password and to an unknown user
-are compared, one at a time.
+other: alone, while eight clients sign in with wrong passwords, while 24 ask for the primes in the
+longest list, and while 24 send JSON of 1 MiB that takes long to check; each while they respect
+Retry-After, and while they do not. Rounds are interleaved. Then the times of the responses to a
+wrong password and to an unknown user are compared, one at a time.
 """
 
 import base64
@@ -21,13 +22,36 @@ import time
 from collections.abc import Callable, Iterator
 from multiprocessing.synchronize import Event
 from pathlib import Path
+from typing import NamedTuple
+
+import sympy
 
 ROOT = Path(__file__).parent.parent
-ROUNDS, SECONDS, CLIENTS, PASSWORDS = 5, 3.0, 8, 100
+ROUNDS, SECONDS, PASSWORDS = 5, 3.0, 100
 PASSWORD = "Bench-Pass-1"  # noqa: S105
 RIGHT = base64.b64encode(f"acme:{PASSWORD}".encode()).decode()
 WRONG = base64.b64encode(b"acme:Wrong-Pass-1").decode()
 UNKNOWN = base64.b64encode(b"nobody:Wrong-Pass-1").decode()
+
+
+class Flood(NamedTuple):
+    """The number of clients, and the request that each repeats."""
+
+    clients: int
+    method: str
+    path: str
+    headers: dict[str, str]
+    body: bytes | None = None
+
+
+JSON = {"Content-Type": "application/json"}
+PRIMES = json.dumps({"li": 50 * [sympy.prevprime(10**300)]}).encode()
+NESTED = b'{"p":[' + b",".join([90 * b"[" + 90 * b"]"] * 1000) + b" " * 800_000 + b"]}"
+FLOODS = {
+    "sign-ins": Flood(8, "GET", "/token", {"Authorization": f"Basic {WRONG}"}),
+    "primes": Flood(24, "POST", "/primes", JSON, PRIMES),
+    "large requests": Flood(24, "POST", "/len", JSON, NESTED),
+}
 
 
 @contextlib.contextmanager
@@ -69,21 +93,27 @@ class Client:
     def __init__(self, port: int) -> None:
         self.connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
 
-    def get(self, path: str, authorization: str) -> tuple[int, bytes, float]:
+    def send(
+        self, method: str, path: str, headers: dict[str, str], body: bytes | None = None
+    ) -> tuple[int, bytes, float]:
         """Send a request; the status, the body, and the time in milliseconds."""
         begin = time.perf_counter()
-        self.connection.request("GET", path, headers={"Authorization": authorization})
+        self.connection.request(method, path, body, headers)
         answer = self.connection.getresponse()
         return answer.status, answer.read(), 1000 * (time.perf_counter() - begin)
 
+    def get(self, path: str, authorization: str) -> tuple[int, bytes, float]:
+        """The same for a GET."""
+        return self.send("GET", path, {"Authorization": authorization})
 
-def flood(port: int, heed: bool, begin: Event, end: Event) -> None:
-    """Sign in as fast as responses come, or as Retry-After asks."""
+
+def flood(port: int, what: Flood, heed: bool, begin: Event, end: Event) -> None:
+    """Send a request as fast as responses come, or as Retry-After asks."""
     os.nice(19)  # the load must not take CPU time from the server
     client = Client(port)
     begin.wait()
     while not end.is_set():
-        status, _, _ = client.get("/token", f"Basic {WRONG}")
+        status, _, _ = client.send(what.method, what.path, what.headers, what.body)
         if heed and status == 503:
             end.wait(1)
 
@@ -99,11 +129,12 @@ def read(port: int, token: str) -> list[float]:
     return times
 
 
-def flooded(port: int, heed: bool, action: Callable[[], list[float]]) -> list[float]:
-    """The result of an action during a flood of sign-ins."""
+def flooded(port: int, what: Flood, heed: bool, action: Callable[[], list[float]]) -> list[float]:
+    """The result of an action during a flood."""
     begin, end = multiprocessing.Event(), multiprocessing.Event()
     clients = [
-        multiprocessing.Process(target=flood, args=(port, heed, begin, end)) for _ in range(CLIENTS)
+        multiprocessing.Process(target=flood, args=(port, what, heed, begin, end))
+        for _ in range(what.clients)
     ]
     for client in clients:
         client.start()
@@ -121,11 +152,14 @@ def main() -> None:
     """Measure, and print the results."""
     with serving() as port:
         token = json.loads(Client(port).get("/token", f"Basic {RIGHT}")[1])["token"]
-        times: dict[str, list[list[float]]] = {"quiet": [], "heeding Retry-After": [], "flood": []}
+        times: dict[str, list[list[float]]] = {"quiet": []}
         for _ in range(ROUNDS):
             times["quiet"].append(read(port, token))
-            for name, heed in ("heeding Retry-After", True), ("flood", False):
-                times[name].append(flooded(port, heed, lambda: read(port, token)))
+            for name, what in FLOODS.items():
+                for heed in True, False:
+                    row = f"{name}, {what.clients} clients{', Retry-After' if heed else ''}"
+                    found = flooded(port, what, heed, lambda: read(port, token))
+                    times.setdefault(row, []).append(found)
         print("| requests with a token | median, ms | p99, ms | p99 / quiet |\n|---|---|---|---|")
         p99 = {n: statistics.median(_p99(r) for r in rounds) for n, rounds in times.items()}
         for name, rounds in times.items():

@@ -264,7 +264,7 @@ class Document:
             411: has_body,
             413: has_body,
             429: secrets,
-            503: signed_in or has_body,
+            503: signed_in or has_body or route.is_queued,
         }
         found |= {str(status): self.error(status) for status, cause in causes.items() if cause}
         return dict(sorted(found.items()))

@@ -8,6 +8,7 @@ from typing import Any, Literal, NamedTuple, get_args, get_origin
 import FlaskSimpleAuth as fsa
 from flask.typing import ResponseReturnValue
 
+from security.bounded_queue import is_queued
 from security.declarations import declaration_of
 from web.kinds import members, without_none
 from web.parameters import hint_of
@@ -28,6 +29,7 @@ class Route(NamedTuple):
     authz: list[Any]  # "OPEN", "AUTH", a group, or a permission with its parameter
     schemes: list[str]
     realm: str | None
+    is_queued: bool  # whether it is 503 while many others compute
 
     @property
     def is_open(self) -> bool:
@@ -83,4 +85,5 @@ def routes(app: fsa.Flask) -> Iterator[Route]:
                 authz=authz,
                 schemes=[scheme for scheme in authn if scheme != "none" and authz != ["OPEN"]],
                 realm=realm,
+                is_queued=is_queued(app.view_functions[rule.endpoint]),
             )

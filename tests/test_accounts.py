@@ -8,7 +8,7 @@ import FlaskSimpleAuth as fsa
 import pytest
 
 from database import db
-from security import passwords
+from security.passwords import hash_queue
 from test import ACME_BASIC, app, basic_auth
 from tests.accounts import BCRYPT, CHEAP, HASH, IN_PROCESS, NEW_PASSWORD, call, new_user, token_of
 from tests.conftest import PASSWORD, STORES, configured, new_name, until
@@ -192,10 +192,10 @@ def test_crowd(monkeypatch):
     headers = token_of("acme")
     monkeypatch.setattr(argon2.PasswordHasher, "verify", verify)
     with ThreadPoolExecutor(16) as pool:
-        inside = passwords.MAX_HASHES + passwords.MAX_WAITING
-        first = [pool.submit(call, "GET", "/hello-me", None, ACME_BASIC) for _ in range(inside)]
-        until(lambda: passwords.hash_queue._value == 0)
-        for _ in range(passwords.MAX_HASHES):
+        inside = range(hash_queue.size)
+        first = [pool.submit(call, "GET", "/hello-me", None, ACME_BASIC) for _ in inside]
+        until(lambda: hash_queue.is_full)
+        for _ in range(hash_queue.running):
             started.acquire()
         res = call("GET", "/hello-me", None, ACME_BASIC)
         assert (res.status_code, res.headers["Retry-After"]) == (503, "1")
@@ -203,7 +203,7 @@ def test_crowd(monkeypatch):
         assert not started.acquire(blocking=False)
         finish.set()
         assert {answer.result().status_code for answer in first} == {200}
-    assert passwords.hash_queue._value == inside
+    assert not hash_queue.is_full
 
 
 # --- too many attempts

@@ -16,8 +16,12 @@ import FlaskSimpleAuth as fsa
 from werkzeug.datastructures import FileStorage
 from werkzeug.routing import FloatConverter, IntegerConverter
 
+from security.bounded_queue import BoundedQueue
 from web.kinds import Casts, Kind, kind_of, refusal, without_none
 
+# bodies beyond this size are parsed, and their parameters checked, in a queue
+LARGE_BYTES = 2**16
+parse_queue = BoundedQueue("large requests", running=1, waiting=4)
 # FlaskSimpleAuth makes Flask's converters of these in a path
 PATH_TYPES = (str, int, float, uuid.UUID, fsa.path, fsa.string)
 
@@ -42,7 +46,13 @@ class Parameter:
 
     def __call__(self, value: Any) -> Any:
         """The value that the route gets, of what is in the request; 400 if it is wrong."""
-        request = flask.globals.request_ctx.request
+        request: Any = flask.globals.request_ctx.request
+        if request.is_large:
+            with parse_queue:
+                return self._make(request, value)
+        return self._make(request, value)
+
+    def _make(self, request: flask.Request, value: Any) -> Any:
         if not request.is_json or self.name not in request.get_json():
             value = self._parse_all(request, value)
         return self.kind.make(value, self.name)

@@ -17,13 +17,18 @@ from typing import IO, Any, cast
 import flask
 import FlaskSimpleAuth as fsa
 from werkzeug.datastructures import FileStorage, ImmutableMultiDict
-from werkzeug.exceptions import BadRequest, LengthRequired, RequestEntityTooLarge
+from werkzeug.exceptions import (
+    BadRequest,
+    LengthRequired,
+    RequestEntityTooLarge,
+    ServiceUnavailable,
+)
 from werkzeug.http import parse_date
 from werkzeug.middleware.proxy_fix import ProxyFix
 from werkzeug.utils import cached_property
 
 from web import forms, parameters, slow_clients, strict_json
-from web.parameters import NOTHING_DECLARED
+from web.parameters import LARGE_BYTES, NOTHING_DECLARED, parse_queue
 
 log = logging.getLogger("acme")
 
@@ -43,6 +48,8 @@ _NO_FILES: ImmutableMultiDict[str, FileStorage] = ImmutableMultiDict()
 
 class Request(flask.Request):
     """A request whose body is a JSON object, a form, or nothing."""
+
+    is_large = False  # whether its parameters are parsed in `parse_queue`
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -140,10 +147,23 @@ def check_request() -> None:
     """Before a request: refuse what is malformed with 400, and what is too large with 413."""
     request = cast(Request, flask.globals.request_ctx.request)
     _check_head(request)
-    body = b""
+    body = None
     if request.content_length or request.has_open_end():
         with slow_clients.reading(request):
             body = request.get_data()
+        request.is_large = len(body) > LARGE_BYTES
+    if not request.is_large:
+        _check_parameters(request, body)
+        return
+    try:
+        with parse_queue:
+            _check_parameters(request, body)
+    except fsa.ErrorResponse as e:
+        raise ServiceUnavailable(e.message, retry_after=1) from None
+
+
+def _check_parameters(request: Request, body: bytes | None) -> None:
+    if body is not None:
         _check_body(request, body)
     if request.args or (body and not request.is_json):
         _check_names(request)
