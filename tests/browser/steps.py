@@ -32,6 +32,15 @@ def sign_in(page, login, password=PASSWORD):
     page.get_by_role("button", name="Sign in").click()
 
 
+def set_up_otp(page):
+    """In the view of the account, show a new secret for one-time passwords."""
+    page.get_by_role("button", name="Set it up").click()
+    part = page.locator(".card", has_text="Second factor")
+    part.get_by_label("Current password").fill(PASSWORD)
+    part.get_by_role("button", name="Continue").click()
+    expect(page.get_by_role("img", name="QR")).to_be_visible()
+
+
 def heading(page, text):
     expect(page.get_by_role("heading", level=1)).to_have_text(text)
 

@@ -4,8 +4,8 @@ import pytest
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import expect
 
-from tests.browser.steps import add, come, heading, person, row, says
-from tests.conftest import PASSWORD, ROOT, new_name
+from tests.browser.steps import add, come, heading, person, row, says, set_up_otp
+from tests.conftest import ROOT, new_name
 
 SCREENSHOTS = ROOT / "screenshots"
 
@@ -102,11 +102,7 @@ def test_appearance(new_context, site, shown, scheme, width):
     look("users")
     page.goto(f"{site.url}/#account")
     expect(page.get_by_text("this one")).to_be_visible()
-    page.get_by_role("button", name="Set it up").click()
-    part = page.locator(".card", has_text="Second factor")
-    part.get_by_label("Current password").fill(PASSWORD)
-    part.get_by_role("button", name="Continue").click()
-    expect(page.get_by_role("img", name="QR")).to_be_visible()
+    set_up_otp(page)
     look("account")
     page.context.set_offline(True)
     expect(page.locator("#bar")).not_to_be_empty()
