@@ -25,6 +25,8 @@ log = logging.getLogger("acme")
 # settings of version 0.1 that are accepted under their old names, until version 0.3
 RENAMED = {"ACME_LOGIN_LIMIT": "ACME_RATE_LIMIT", "ACME_LIMITS": "ACME_RATE_LIMIT_STORAGE"}
 RETRY_SECONDS = 5.0  # until a storage that has failed is asked again
+# of those that `limits` has, these answer in bounded time; a Redis Sentinel took 16 seconds
+STORAGES = ("memory", "redis", "rediss", "redis+unix")
 TIMEOUT_SECONDS = 0.5  # for each answer of a Redis
 MAX_CHECK_SECONDS = 0.25  # a Redis that takes longer for one check counts as failed
 
@@ -59,9 +61,15 @@ class RateLimiter:
                 f"ACME_RATE_LIMIT={rates} must be two rates, for a login and an address, "
                 "like 10/5 minutes, 100/5 minutes"
             ) from None
+        scheme = storage.partition(":")[0]
+        if scheme not in STORAGES:
+            raise ValueError(
+                f"ACME_RATE_LIMIT_STORAGE={scheme}:… cannot be used: take memory://, "
+                "redis://host:6379, rediss:// (with TLS) or redis+unix://"
+            )
         options: Any = {}
         self._max_check_seconds = math.inf  # memory is slow where the processor is busy
-        if storage.startswith("redis"):
+        if scheme != "memory":
             self._max_check_seconds = MAX_CHECK_SECONDS
             options = {
                 "socket_timeout": TIMEOUT_SECONDS,
@@ -71,7 +79,6 @@ class RateLimiter:
         try:
             self._limiter = _limiter(storage, **options)
         except Exception as e:  # its message may contain a password
-            scheme = storage.partition(":")[0]
             raise ValueError(
                 f"ACME_RATE_LIMIT_STORAGE={scheme}:… cannot be used: {type(e).__name__}"
             ) from None

@@ -58,6 +58,7 @@ SERVE = (sys.executable, "serve.py")
         (FLASK, {"ACME_RATE_LIMIT": "many"}, ["ACME_RATE_LIMIT=many", "10/5 minutes"]),
         (FLASK, {"ACME_RATE_LIMIT": "5/minute"}, ["ACME_RATE_LIMIT=5/minute", "two rates"]),
         (FLASK, {"ACME_RATE_LIMIT_STORAGE": "nowhere://"}, ["ACME_RATE_LIMIT_STORAGE"]),
+        (FLASK, {"ACME_RATE_LIMIT_STORAGE": "redis+sentinel://u:Secret@h/x"}, ["memory://"]),
         (FLASK, {"ACME_ORIGINS": "*"}, ["ACME_ORIGINS: *", "https://www.example.org"]),
         (FLASK, {"ACME_ORIGINS": "https://a.org, https://b.org/"}, ["https://b.org/ must"]),
         (FLASK, {"ACME_ORIGINS": "null"}, ["ACME_ORIGINS: null"]),
