@@ -110,6 +110,17 @@ def test_connection_is_usable_after_wrong_query(kind, new_database):
         assert not store.change_user("susie", active=False).active
 
 
+def test_wrong_type_is_not_an_unknown_value(new_database):
+    """PostgreSQL calls it a data error, as text that cannot be stored, which is just not found."""
+    url = new_database("postgresql")
+    with contextlib.closing(opened(url)) as store:
+        assert store.get_session_user("\0", 1.5) is None
+        assert store.get_session_user("\ud800", 1.5) is None
+        execute(url, "ALTER TABLE sessions ALTER COLUMN expires TYPE INTEGER")
+        with pytest.raises(store.driver_error, match="integer"):
+            store.get_session_user("id", 1.5)
+
+
 @pytest.mark.parametrize(
     ("error", "unavailable"),
     [
