@@ -26,10 +26,10 @@ import tokens
 import users
 from openapi.returns import (
     Accepted,
-    Answer,
     Conflict,
     Created,
     Done,
+    JsonResponse,
     Message,
     Ok,
     Page,
@@ -180,7 +180,7 @@ class Days:
 
 
 @app.route("/days", methods=["GET", "POST"], authz="OPEN")
-def get_days(who: Someone) -> Ok[Answer[Days]]:
+def get_days(who: Someone) -> Ok[JsonResponse[Days]]:
     """Count the days since a person was born."""
     age = datetime.datetime.now(datetime.UTC).date() - who.born
     return jsonify(Days(name=who.name, days=age.days)), 200

@@ -13,7 +13,7 @@ from flask import url_for
 from typing_extensions import TypedDict
 
 from database import db
-from openapi.returns import Answer, Conflict, Created, Done, Ok, Page, jsonify, next_page
+from openapi.returns import Conflict, Created, Done, JsonResponse, Ok, Page, jsonify, next_page
 from security.audit import audit
 from security.caller import caller
 from security.passwords import check_password, hash_password, is_password
@@ -42,7 +42,7 @@ def get_users(limit: Limit = Limit(MAX_PAGE), after: Login | None = None) -> Pag
 
 
 @users.get("/user/<login>", authz=("user", "login"))
-def get_user(login: str) -> Ok[Answer[Profile]]:
+def get_user(login: str) -> Ok[JsonResponse[Profile]]:
     """Get the profile of a user."""
     return jsonify(db.get_user(login)), 200
 
@@ -54,7 +54,7 @@ def patch_user(
     email: Email | None = None,
     admin: bool | None = None,
     active: bool | None = None,
-) -> Ok[Answer[Profile]] | Conflict:
+) -> Ok[JsonResponse[Profile]] | Conflict:
     """Change a profile; only administrators change `admin` and `active`."""
     if (admin, active) != (None, None) and not db.user_is_admin(user):
         raise fsa.ErrorResponse("only an administrator changes admin and active", 403)

@@ -118,7 +118,7 @@ def _status(route: Route, login: str, schemes: tuple[str, ...]) -> int:
                 auth.PERMISSIONS[domain](login, OBJECTS[domain], mode)
         except fsa.ErrorResponse as e:
             return e.status
-    return min(route.answers)
+    return min(route.responses)
 
 
 def statuses(route: Route) -> tuple[int, ...]:

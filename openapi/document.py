@@ -13,7 +13,7 @@ from pydantic.errors import PydanticUserError
 import acme
 import auth
 import values
-from openapi.returns import Answer, Error
+from openapi.returns import Error, JsonResponse
 from openapi.routes import BODIES, Route, kind_of, routes
 from values import Schema
 from web.files import File
@@ -241,13 +241,13 @@ class Document:
     def responses(self, route: Route, has_body: bool) -> dict[str, Any]:
         """The responses that are declared, and the errors that follow from the declaration."""
         found: dict[str, Any] = {}
-        for status, (body, header) in route.answers.items():
+        for status, (body, header) in route.responses.items():
             if status >= 400:
                 found[str(status)] = self.error(status)
                 continue
             found[str(status)] = {"description": HTTPStatus(status).phrase}
             if body != Literal[""]:
-                body = get_args(body)[0] if get_origin(body) is Answer else body
+                body = get_args(body)[0] if get_origin(body) is JsonResponse else body
                 found[str(status)]["content"] = {"application/json": {"schema": self.schema(body)}}
             if header:
                 place = {"required": header == "Location", "schema": {"type": "string"}}

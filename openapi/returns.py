@@ -22,13 +22,13 @@ class Message(TypedDict):
     msg: str
 
 
-class Answer(flask.Response, Generic[T]):
+class JsonResponse(flask.Response, Generic[T]):
     """A response whose body is a `T` as JSON, for types that Flask does not serialize."""
 
 
-def jsonify(value: T) -> Answer[T]:
+def jsonify(value: T) -> JsonResponse[T]:
     """The response with a value of any type as JSON."""
-    return cast(Answer[T], fsa.jsonify(value))
+    return cast(JsonResponse[T], fsa.jsonify(value))
 
 
 Ok = tuple[T, Literal[200]]

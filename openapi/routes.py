@@ -49,14 +49,16 @@ class Route(NamedTuple):
         return next((k for k, v in self.parameters.items() if kind_of(v) is fsa.Cookie), None)
 
     @property
-    def answers(self) -> dict[int, tuple[Any, str | None]]:
+    def responses(self) -> dict[int, tuple[Any, str | None]]:
         """The declared statuses, each with the type of the body and the name of a header."""
         hint = inspect.signature(self.function).return_annotation
         if hint in (inspect.Signature.empty, ResponseReturnValue):
             return {200: (Any, None)}
         found: dict[int, tuple[Any, str | None]] = {}
-        for answer in members(hint):
-            parts = get_args(answer) if get_origin(answer) is tuple else (answer, Literal[200])
+        for kind in members(hint):
+            parts = (
+                get_args(response) if get_origin(response) is tuple else (response, Literal[200])
+            )
             (status,) = get_args(parts[1]) or (200,)  # a plain `int` does not tell
             found[status] = parts[0], getattr(parts[-1], "__metadata__", (None,))[0]
         return found
