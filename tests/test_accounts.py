@@ -227,7 +227,7 @@ def test_failed_passwords_are_rate_limited(strict):
     assert call("PUT", f"/user/{login}/password", change, headers).status_code == 429
     assert call("GET", "/hello-me", headers=headers).status_code == 200
     assert call("GET", "/token", headers=basic_auth(other, PASSWORD)).status_code == 200
-    # and from one address, whoever it tries
+    # and all logins from one address together
     for _ in range(2):
         call("GET", "/token", headers=basic_auth(new_user(), "wrong"))
     assert call("GET", "/token", headers=basic_auth(other, PASSWORD)).status_code == 429

@@ -254,7 +254,7 @@ def test_simultaneous_wrong_codes_are_counted(phone, strict, clock, monkeypatch)
 
     def check_together(*args, **kwargs):
         check(*args, **kwargs)
-        # whoever gets here waits for all others, who should not be able to
+        # each thread waits here for all others, which must not get here at the same time
         with contextlib.suppress(threading.BrokenBarrierError):
             everybody.wait(0.2)
 

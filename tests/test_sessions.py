@@ -358,7 +358,7 @@ def test_sign_in_waits_for_a_user_who_is_being_disabled(locking):
 
 
 def test_sign_in_does_not_wait_for_expired_sessions_that_are_being_removed(locking):
-    """They are left to whoever removes them."""
+    """The transaction that removes them goes on."""
     found, _, other = locking
     assert add_session(found, 1.0, 2.0) is not None
     other.execute("DELETE FROM sessions")
