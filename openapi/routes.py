@@ -56,9 +56,7 @@ class Route(NamedTuple):
             return {200: (Any, None)}
         found: dict[int, tuple[Any, str | None]] = {}
         for kind in members(hint):
-            parts = (
-                get_args(response) if get_origin(response) is tuple else (response, Literal[200])
-            )
+            parts = get_args(kind) if get_origin(kind) is tuple else (kind, Literal[200])
             (status,) = get_args(parts[1]) or (200,)  # a plain `int` does not tell
             found[status] = parts[0], getattr(parts[-1], "__metadata__", (None,))[0]
         return found
