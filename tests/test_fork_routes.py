@@ -10,6 +10,7 @@ import decimal
 import enum
 import importlib.util
 import json
+import os
 import urllib.parse
 import uuid
 from typing import Annotated, Any, Literal, NamedTuple, NewType
@@ -681,7 +682,7 @@ def test_description(fork):
 
 
 # EXAMPLES=20000 for a long run
-@settings(max_examples=300)
+@settings(max_examples=int(os.environ.get("EXAMPLES", "300")))
 @given(name=st.sampled_from([*TYPES]), value=ANYTHING, text=st.text(max_size=20))
 def test_anything_is_answered(fork, name, value, text):
     """Whatever comes, a type takes it or it is 400."""
