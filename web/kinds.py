@@ -52,6 +52,11 @@ def refusal(name: str, what: str) -> fsa.ErrorResponse:
     return fsa.ErrorResponse(f"{name} must be {what}", 400)
 
 
+def wrong(name: str, reason: object) -> fsa.ErrorResponse:
+    """The error 400 for a parameter that a type has refused, and why."""
+    return fsa.ErrorResponse(f"{name} is wrong: {reason}", 400)
+
+
 def members(hint: Any) -> tuple[Any, ...]:
     """The members of a union, or the only one."""
     return get_args(hint) if get_origin(hint) in (types.UnionType, typing.Union) else (hint,)
@@ -72,7 +77,7 @@ def kind_of(hint: Any, casts: Casts) -> Kind:
     if (other := without_none(hint)) is not hint:
         return _optional(kind_of(other, casts))
     if hint in casts:
-        return Kind(functools.partial(_call, casts[hint]), _text)
+        return Kind(functools.partial(_call, casts[hint]), text_as_it_is)
     if inspect.isroutine(hint):
         return _by_call(hint)
     if hint in (Any, object, fsa.JsonData):
@@ -86,7 +91,7 @@ def kind_of(hint: Any, casts: Casts) -> Kind:
     if isinstance(hint, type) and issubclass(hint, enum.Enum):
         return _choice([(member.value, member) for member in hint])
     if hint in FORMATS:
-        return Kind(functools.partial(_formatted, *FORMATS[hint]), _text)
+        return Kind(functools.partial(_formatted, *FORMATS[hint]), text_as_it_is)
     if (item := item_of(hint)) is not None:
         return _list(hint, kind_of(item, casts))
     if dataclasses.is_dataclass(hint) and not is_pydantic_dataclass(hint):  # type: ignore[arg-type]
@@ -94,15 +99,15 @@ def kind_of(hint: Any, casts: Casts) -> Kind:
     if not _is_pydantics(hint):
         for base in hint.__mro__:
             if base in BASES:
-                check, what, parse = BASES[base]
-                return Kind(functools.partial(_based, hint, base, check, what), parse)
+                return _based(hint, base)
     return _by_pydantic(hint) or _by_call(hint)
 
 
 # text
 
 
-def _text(text: str) -> str:
+def text_as_it_is(text: str) -> str:
+    """The JSON value of a text where any text is right: itself."""
     return text
 
 
@@ -162,7 +167,7 @@ def _object(value: Any) -> dict[str, Any]:
 
 
 BASES: dict[Any, tuple[Callable[[Any], Any], str, Parse]] = {
-    str: (_string, "a text", _text),
+    str: (_string, "a text", text_as_it_is),
     bool: (_boolean, "true or false", _boolean_text),
     int: (_integer, "an integer", _integer_text),
     float: (_number, "a finite number", _number_text),
@@ -171,16 +176,25 @@ BASES: dict[Any, tuple[Callable[[Any], Any], str, Parse]] = {
 }
 
 
-def _based(
-    hint: Any, base: Any, check: Callable[[Any], Any], what: str, value: Any, name: str
-) -> Any:
-    try:
-        value = check(value)
-    except (TypeError, ValueError, ArithmeticError):
-        with contextlib.suppress(Exception):
-            hint(value)  # may say in its own words what it takes; if it takes this: no
-        raise refusal(name, what) from None
-    return value if hint is base else _call(hint, value, name)
+def _based(hint: Any, base: Any) -> Kind:
+    """A type that JSON has, or a class that derives from it."""
+    check, what, parse = BASES[base]
+
+    def make(value: Any, name: str) -> Any:
+        try:
+            value = check(value)
+        except (TypeError, ValueError, ArithmeticError):
+            with contextlib.suppress(Exception):
+                hint(value)  # may say in its own words what it takes; if it takes this: no
+            raise refusal(name, what) from None
+        if hint is base:
+            return value
+        try:
+            return hint(value)
+        except Exception as e:
+            raise wrong(name, e) from None
+
+    return Kind(make, parse)
 
 
 def _call(function: Callable[[Any], Any], value: Any, name: str) -> Any:
@@ -188,13 +202,13 @@ def _call(function: Callable[[Any], Any], value: Any, name: str) -> Any:
     try:
         return function(value)
     except Exception as e:
-        raise fsa.ErrorResponse(f"{name} is wrong: {e}", 400) from None
+        raise wrong(name, e) from None
 
 
 def _by_call(hint: Any) -> Kind:
     if not callable(hint) or get_origin(hint) is not None:
         raise TypeError(f"a parameter cannot be {hint}: declare a class that checks its value")
-    return Kind(functools.partial(_call, hint), _text)
+    return Kind(functools.partial(_call, hint), text_as_it_is)
 
 
 def _file(value: Any, name: str) -> FileStorage:
@@ -237,7 +251,7 @@ def _formatted(
 def _optional(kind: Kind) -> Kind:
     """The same or None, which is `null` in text too, unless any text is right."""
     parse = kind.parse
-    if parse and parse is not _text and not kind.is_list:
+    if parse and parse is not text_as_it_is and not kind.is_list:
         parse = functools.partial(_optional_text, parse)
     return kind._replace(
         make=lambda value, name: None if value is None else kind.make(value, name), parse=parse
@@ -360,11 +374,11 @@ def _by_pydantic(hint: Any) -> Kind | None:
         try:
             return adapter.validate_json(orjson.dumps(value), strict=True, extra=extra)
         except ValidationError as e:
-            raise fsa.ErrorResponse(f"{name} is wrong: {_faults(e)}", 400) from None
+            raise wrong(name, _faults(e)) from None
         except Exception as e:  # of a validator, or an integer beyond 64 bits
-            raise fsa.ErrorResponse(f"{name} is wrong: {e}", 400) from None
+            raise wrong(name, e) from None
 
-    return Kind(make, _text if is_text else strict_json.loads)
+    return Kind(make, text_as_it_is if is_text else strict_json.loads)
 
 
 def _is_large(value: Any) -> bool:

@@ -11,7 +11,8 @@ import ipaddress
 import logging
 import re
 import urllib.parse
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
 from typing import IO, Any, cast
 
 import flask
@@ -50,6 +51,7 @@ class Request(flask.Request):
     """A request whose body is a JSON object, a form, or nothing."""
 
     is_large = False  # whether its parameters are parsed in `parse_queue`
+    json_members: Mapping[str, Any] = MappingProxyType({})  # of the object in a JSON body
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -140,6 +142,7 @@ class Request(flask.Request):
             raise BadRequest("username must be a text")
         if not isinstance(value.get("password", ""), str):
             raise BadRequest("password must be a text")
+        self.json_members = value
         return value
 
 
@@ -215,7 +218,7 @@ def _check_names(request: Request) -> None:
     credentials = app.config["ACME_CREDENTIALS"] & in_url
     if secrets or (credentials and (request.method in BODIES or credentials - declared.names)):
         raise BadRequest("credentials do not belong in a URL: send them in the body or a header")
-    in_json = request.get_json().keys() if request.is_json else ()
+    in_json = request.json_members
     seen = set(in_json)
     for source in request.args, request.form, request.files:
         for name, _ in source.items(multi=True):
