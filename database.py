@@ -83,6 +83,8 @@ def _open_configured(app: fsa.Flask) -> base.Store:
             _add_first_user(app, store)
     except fsa.ErrorResponse as e:
         raise ValueError(f"ACME_DATABASE: {e.__cause__ or e.message}".partition("\n")[0]) from e
+    except getattr(store, "driver_error", ()) as e:  # a table or a right is missing
+        raise ValueError(f"ACME_DATABASE: {e}".partition("\n")[0]) from e
     finally:
         store.close()  # each process opens connections of its own, after the fork
     return store

@@ -16,6 +16,7 @@ from tests.conftest import (
     configured,
     free_port,
     opened,
+    run,
     serving,
     wait_for,
 )
@@ -89,6 +90,17 @@ def test_wrong_query_is_500_with_one_traceback(logged):
         assert "gone" not in answer.error
         assert log().count(TRACEBACK) == number, path
         assert target.send("GET", path, who="acme").status == 200, path
+
+
+@pytest.mark.parametrize("kind", SQL)
+def test_missing_table_at_the_start_is_one_line(kind, new_database):
+    """As where the rights on a table are missing."""
+    url = new_database(kind)
+    opened(url).close()
+    execute(url, "ALTER TABLE users RENAME TO gone")
+    res = run(sys.executable, "-m", "flask", "--app", "./app.py", "run", ACME_DATABASE=url)
+    assert (res.returncode, len(res.stderr.splitlines())) == (1, 1)
+    assert "users" in res.stderr
 
 
 @pytest.mark.parametrize("kind", SQL)
