@@ -110,16 +110,14 @@ def test_ci_template_calls_the_same_script():
 
 @pytest.fixture
 def copy(tmp_path):
-    """A copy of the project, as a clone of it would be with the changes that are not committed."""
-    listed = ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
-    names = subprocess.run(listed, cwd=ROOT, capture_output=True, text=True, check=True).stdout
-    for name in filter(None, names.split("\0")):
-        if (ROOT / name).exists():
-            (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy(ROOT / name, tmp_path / name)
+    """A copy of the project as a fresh repository, without what .gitignore leaves out."""
+    copied = tmp_path / "project"
+    patterns = ["__pycache__", "*.db*", "*.backup", "*.jsonl", "screenshots", "test-results"]
+    hidden = [".git", ".env", ".venv*", ".*_cache", ".hypothesis"]
+    shutil.copytree(ROOT, copied, ignore=shutil.ignore_patterns(*patterns, *hidden))
     for command in ["git init -q", "git add -A"]:
-        subprocess.run(command.split(), cwd=tmp_path, check=True)
-    return tmp_path
+        subprocess.run(command.split(), cwd=copied, check=True)
+    return copied
 
 
 def python(folder, *arguments):
