@@ -309,7 +309,7 @@ def _birthday(value: object) -> datetime.date:
         raise ValueError("must be a date such as 2020-07-29")
     born = datetime.date.fromisoformat(value)
     if born > datetime.datetime.now(datetime.UTC).date() + datetime.timedelta(days=1):
-        raise fsa.ErrorResponse("who must not be born in the future", 400)
+        raise fsa.ErrorResponse("who.born must not be in the future", 400)
     return born
 
 
