@@ -48,9 +48,15 @@ WITH objects (oid, namespace, kind, name) AS (
     FROM pg_catalog.pg_trigger AS t JOIN pg_catalog.pg_class AS c ON c.oid = t.tgrelid
     WHERE NOT t.tgisinternal
     UNION ALL
-    SELECT p.oid, p.pronamespace, CASE p.prokind WHEN 'p' THEN 'PROCEDURE' ELSE 'FUNCTION' END,
-        p.proname || '(' || pg_catalog.pg_get_function_identity_arguments(p.oid) || ')'
+    SELECT p.oid, p.pronamespace,
+        CASE p.prokind WHEN 'p' THEN 'PROCEDURE' WHEN 'a' THEN 'AGGREGATE' ELSE 'FUNCTION' END,
+        p.proname || '(' || pg_catalog.oidvectortypes(p.proargtypes) || ')'
     FROM pg_catalog.pg_proc AS p
+    UNION ALL
+    SELECT t.oid, t.typnamespace, CASE t.typtype WHEN 'd' THEN 'DOMAIN' ELSE 'TYPE' END,
+        CAST(t.typname AS TEXT)
+    FROM pg_catalog.pg_type AS t
+    WHERE t.typtype IN ('d', 'e', 'r')
 )
 SELECT o.kind || ' ' || o.name FROM objects AS o
 JOIN pg_catalog.pg_namespace AS n ON n.oid = o.namespace
