@@ -3,6 +3,7 @@
 import contextlib
 import functools
 import http.server
+import json
 import sys
 import threading
 
@@ -193,6 +194,26 @@ def test_every_response_varies_with_origin(target, method, path, headers, body, 
         assert "Origin" in res.headers["Vary"]
         allowed = "https://example.org" if origin == "https://example.org" else None
         assert res.headers["Access-Control-Allow-Origin"] == allowed
+
+
+# what a browser says of the page, whether the response has the refresh cookie
+@pytest.mark.parametrize(
+    ("headers", "has_cookie"),
+    [
+        ({}, True),
+        ({"Sec-Fetch-Site": "same-origin"}, True),
+        ({"Origin": "https://example.org"}, False),
+        ({"Origin": "https://example.org", "Sec-Fetch-Site": "cross-site"}, False),
+        ({"Origin": "https://example.org", "Sec-Fetch-Site": "same-site"}, False),
+        # the server's own page, behind a proxy that changes the Host
+        ({"Origin": "https://example.org", "Sec-Fetch-Site": "same-origin"}, True),
+    ],
+)
+def test_allowed_origin_gets_no_cookie(target, headers, has_cookie):
+    sign_in = json.dumps({"username": "susie", "password": PASSWORD})
+    res = target.send("POST", "/token", sign_in, "application/json", headers=headers)
+    assert res.status == 201
+    assert ("Set-Cookie" in res.headers) == has_cookie
 
 
 FORK = """
