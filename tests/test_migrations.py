@@ -123,14 +123,14 @@ def test_migrations_are_numbered_from_1_on(kind):
 
 SHARED = """
 -- One for both engines; like this.
-CREATE TABLE notes (
+CREATE TABLE extra (
     id TEXT COLLATE "C" PRIMARY KEY,
     owner TEXT COLLATE "C" NOT NULL REFERENCES users (login) ON DELETE CASCADE,
     done BOOLEAN NOT NULL DEFAULT FALSE,
     number BIGINT NOT NULL,
     weight DOUBLE PRECISION NOT NULL CHECK (weight >= 0)
 ); -- and so on
-CREATE INDEX notes_owner_id ON notes (owner, id);
+CREATE INDEX extra_owner_id ON extra (owner, id);
 """
 
 
@@ -146,20 +146,20 @@ def test_one_migration_for_both_engines(kind, new_database, tmp_path, monkeypatc
         with found.connection() as connection:
             for id_ in "b", "\u00e9", "B", "a":
                 connection.execute(
-                    "INSERT INTO notes (id, owner, number, weight)"
+                    "INSERT INTO extra (id, owner, number, weight)"
                     f" VALUES ('{id_}', 'susie', {2**62}, 1)"
                 )
-            rows = connection.execute("SELECT id, done, number, weight FROM notes ORDER BY id")
+            rows = connection.execute("SELECT id, done, number, weight FROM extra ORDER BY id")
             rows = [*map(tuple, rows.fetchall())]
             assert rows == [(id_, False, 2**62, 1.0) for id_ in ("B", "a", "b", "\u00e9")]
             assert isinstance(rows[0][3], float)
             for wrong in [
-                "UPDATE notes SET weight = 'heavy'",
-                "UPDATE notes SET weight = -1",
-                "UPDATE notes SET number = 'one'",
-                "UPDATE notes SET done = 'perhaps'",
-                "UPDATE notes SET owner = 'nobody'",
-                "UPDATE notes SET owner = NULL",
+                "UPDATE extra SET weight = 'heavy'",
+                "UPDATE extra SET weight = -1",
+                "UPDATE extra SET number = 'one'",
+                "UPDATE extra SET done = 'perhaps'",
+                "UPDATE extra SET owner = 'nobody'",
+                "UPDATE extra SET owner = NULL",
             ]:
                 with pytest.raises(found.driver_error):
                     connection.execute(wrong)

@@ -62,7 +62,7 @@ TRIGGERS = {
     ("statements", "name"),
     [
         (TRIGGERS, "promote"),
-        (["CREATE TABLE notes (id TEXT PRIMARY KEY)"], "notes"),
+        (["CREATE TABLE extra (id TEXT PRIMARY KEY)"], "extra"),
         (["CREATE VIEW emails AS SELECT email FROM users"], "emails"),
         (["CREATE INDEX users_email ON users (email)"], "users_email"),
         (["ALTER TABLE users ADD COLUMN note TEXT"], "users"),
@@ -119,7 +119,7 @@ def test_database_that_is_not_empty_is_left_alone(kind, new_database, tmp_path):
     other = new_database(kind)
     with contextlib.closing(open_store(other)) as store:
         store.prepare()
-    execute(other, "CREATE TABLE notes (id TEXT)")
+    execute(other, "CREATE TABLE extra (id TEXT)")
     with contextlib.closing(open_store(other)) as store:
         with pytest.raises(ValueError, match="not empty"):
             transfer.restore(store, copy)
