@@ -231,7 +231,8 @@ export function pager(load, show, events, signal) {
 	let after, failed, loading
 	const fault = h("p", { class: "fault", role: "alert" })
 	const button = h("button", { onclick: () => more() }, "Show more")
-	const watch = new IntersectionObserver(([entry]) => entry.isIntersecting && more(), {
+	// a busy browser reports several changes in one call: the last one is the current state
+	const watch = new IntersectionObserver((changes) => changes.at(-1).isIntersecting && more(), {
 		rootMargin: "300px",
 	})
 	const more = async () => {

@@ -101,8 +101,8 @@ def test_text_is_text(page, site):
     expect(page.get_by_role("dialog")).to_contain_text(name)
 
 
-def test_paging(page, site):
-    """A long list comes page by page, as one scrolls, each thing once and in order."""
+def test_long_list_loads_page_by_page_each_item_once_in_order(page, site):
+    """Three requests as the user scrolls, with an item added beyond what is loaded."""
     login = person(site)
     prefix = new_name()
     names = [f"{prefix}-{n:03}" for n in range(120)]
@@ -125,3 +125,20 @@ def test_paging(page, site):
     expect(page.get_by_role("button", name="Show more")).to_be_hidden()
     assert page.locator(".name").all_inner_texts() == sorted([*names, f"{prefix}-090x"])
     assert len(asked) == 3
+
+
+def test_next_page_loads_when_the_browser_reports_two_changes_at_once(page, site):
+    """A busy browser reports out of view and in view in one call: the last one counts."""
+    page.add_init_script("""
+        window.IntersectionObserver = class extends IntersectionObserver {
+            constructor(report, options) {
+                super((changes) => report([{ isIntersecting: false }, ...changes]), options)
+            }
+        }
+    """)
+    login = person(site)
+    add(site, login, *[f"{n:02}" for n in range(60)])
+    come(page, site, login)
+    expect(page.locator(".name")).to_have_count(50)
+    page.evaluate("scrollTo(0, document.body.scrollHeight)")
+    expect(page.locator(".name")).to_have_count(60)
