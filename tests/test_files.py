@@ -9,6 +9,7 @@ import types
 import pytest
 
 import test as tutorial
+from test import app
 from tests.conftest import ROOT
 from web import files
 
@@ -135,3 +136,71 @@ def test_a_file_is_compressed_once_however_many_ask_for_it_first(get, monkeypatc
     with concurrent.futures.ThreadPoolExecutor(8) as pool:
         assert {answer.status_code for answer in pool.map(lambda _: get(), range(8))} == {200}
     assert len(calls) == 1
+
+
+@pytest.mark.parametrize("path", ["/", "/www/index.html", "/docs", "/hello"])
+@pytest.mark.parametrize("header", ["If-Modified-Since", "If-Unmodified-Since", "If-Range", "Date"])
+@pytest.mark.parametrize(
+    "date",
+    [
+        "Mon, 01 Jan 99999999999 00:00:00 GMT",
+        "Mon, 01 Jan 10000 00:00:00 GMT",
+        "Mon, 01 Jan 0001 00:00:00 +1400",
+        "Fri, 31 Dec 9999 23:59:59 -1400",
+        "Mon, 01 Jan 2020 00:00:00 +99999999999",
+        "Mon, 99999999999 Jan 2020 00:00:00 GMT",
+        "Mon, 01 Jan 2020 99999999999:00:00 GMT",
+        "Mon, 00 Jan 0000 00:00:00 GMT",
+        "9" * 5000,
+        "x",
+    ],
+)
+def test_dates_beyond_any_calendar_are_ignored(path, header, date):
+    """As RFC 9110 asks of what is no date."""
+    with app.test_client() as client:
+        res = client.get(path, headers={header: date, "Range": "bytes=0-1"}, buffered=True)
+    assert res.status_code in (200, 206, 304)
+
+
+@pytest.mark.parametrize("path", ["/", "/www/index.html"])
+def test_page(target, path):
+    """A page gets nothing from elsewhere; browsers keep it as long as it is the same."""
+    page = target.send("GET", path)
+    assert page.status == 200
+    assert page.headers["Content-Type"].startswith("text/html")
+    assert page.headers["Cache-Control"] == "no-cache"
+    again = target.send("GET", path, headers={"If-None-Match": page.headers["ETag"]})
+    assert (again.status, again.body) == (304, b"")
+
+
+@pytest.mark.parametrize("target", ["memory"], indirect=True)
+@pytest.mark.parametrize("path", ["/", "/www/index.html", "/docs"])
+def test_pages_run_nothing_inline_and_load_nothing_from_other_origins(target, path):
+    """The content security policy of each page, whole: one word more may open it."""
+    policy = target.send("GET", path).headers["Content-Security-Policy"]
+    assert dict(directive.strip().split(" ", 1) for directive in policy.split(";")) == {
+        "default-src": "'none'",
+        "script-src": "'self'",
+        "style-src": "'self'",
+        "img-src": "'self' data:",
+        "connect-src": "'self'",
+        "base-uri": "'none'",
+        "form-action": "'none'",
+        "frame-ancestors": "'none'",
+    }
+
+
+@pytest.mark.parametrize(("part", "status"), [("bytes=0-1", 206), ("bytes=99999999-", 416)])
+def test_range(target, part, status):
+    """A part of a page; one that there is not is no fault of ours."""
+    assert target.send("GET", "/", headers={"Range": part}).status == status
+
+
+@pytest.mark.parametrize(
+    "path", ["/www/no", "/www/../app.py", "/www/%2e%2e/app.py", "/www/%2fetc/passwd"]
+)
+def test_no_page(target, path):
+    """What is no file of the front end is a JSON 404."""
+    answer = target.send("GET", path)
+    assert answer.status == 404
+    assert answer.error

@@ -1,53 +1,20 @@
-"""Clients that send a byte a second, or nothing, or do not read what they asked for."""
+"""Clients that send a byte a second, or nothing (slowloris)."""
 
 import concurrent.futures
 import contextlib
-import select
-import shutil
 import socket
 import sqlite3
 import sys
 import threading
 import time
 
-import psutil
 import pytest
 from werkzeug.exceptions import ServiceUnavailable
 
 import test as tutorial
-from tests.conftest import ROOT, SECRET, Target, free_port, run, serving, until, wait_for
+from tests.conftest import run, until
+from tests.slow import MANY, ME, connect, connections, get, is_open, request, started, status
 from web import slow_clients
-
-MANY = 64
-ME = "127.0.0.1"
-# as make run serves, with less patience
-SERVE = """if True:
-    import serve
-    from web import slow_clients
-    slow_clients.BODY_TIMEOUT, slow_clients.BODY_TIMEOUT_UNDER_LOAD = 2, 0.4
-    slow_clients.READ_TIMEOUT, serve.IDLE = 1, 1
-    serve.main()
-"""
-LARGE = 2**23  # bytes, more than the system keeps for a connection that is not read
-
-
-@contextlib.contextmanager
-def started(tmp_path_factory, **environ):
-    """One worker, which has a large page as well; yields a target and that process."""
-    place = tmp_path_factory.mktemp("slow") / "acme"
-    shutil.copytree(ROOT, place, ignore=shutil.ignore_patterns(".*", "acme.db*"))
-    (place / "www" / "large.bin").write_bytes(b"x" * LARGE)
-    port = free_port()
-    environ |= {"PORT": str(port), "ACME_DATABASE": "memory:", "ACME_TOKEN_SECRET": SECRET}
-    command = (sys.executable, "-c", SERVE)
-    before = set(psutil.Process().children())
-    with serving(*command, ready="Ctrl-C", cwd=place, WORKERS="1", **environ):
-        wait_for(port)
-        target = Target(f"http://{ME}:{port}")
-        target.person("susie")
-        (main,) = set(psutil.Process().children()) - before
-        (worker,) = main.children()
-        yield target, worker
 
 
 @pytest.fixture(scope="module")
@@ -64,49 +31,6 @@ def server(running):
 @pytest.fixture(scope="module")
 def worker(running):
     return running[1]
-
-
-def connect(target, text, address="127.0.0.2"):
-    """A connection from another address of this machine, on which so much has been sent."""
-    port = int(target.url.rpartition(":")[2])
-    connection = socket.create_connection((ME, port), 20, (address, 0))
-    connection.sendall(text.encode())
-    return connection
-
-
-def request(length):
-    return (
-        "POST /stuff HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
-        f"Content-Length: {length}\r\n\r\n"
-    )
-
-
-def get(path):
-    return f"GET {path} HTTP/1.1\r\nHost: x\r\n\r\n"
-
-
-def status(connection):
-    """The status of the answer on a connection, None if it ends without."""
-    try:
-        line = connection.recv(65536)
-    except ConnectionError:
-        line = b""
-    return int(line.split()[1]) if line else None
-
-
-def is_open(connection):
-    """Whether a connection goes on; sends a byte on it."""
-    try:
-        connection.sendall(b"x")
-        is_readable = select.select([connection], [], [], 0)[0]
-        return not is_readable or connection.recv(65536) != b""
-    except ConnectionError:
-        return False
-
-
-def connections(worker, address):
-    """How many connections a server has from an address."""
-    return sum(bool(c.raddr) and c.raddr.ip == address for c in worker.net_connections("inet"))
 
 
 @pytest.mark.parametrize("length", [100_000, 2**22], ids=["small", "too large"])
@@ -211,38 +135,6 @@ def test_size_of_headers_is_limited(server, header, expected):
             with contextlib.suppress(ConnectionError):
                 connection.sendall(f"{header}\r\n\r\n".encode())
             assert status(connection) == expected
-
-
-def test_slow_readers_hold_up_nobody_else(server):
-    with contextlib.ExitStack() as stack:
-        for _ in range(MANY):
-            stack.enter_context(connect(server, get("/www/large.bin")))
-        for _ in range(20):
-            assert server.send("GET", "/stuff", who="susie").status == 200
-
-
-def test_unread_connection_ends(server, worker):
-    """The rest of a response that nobody reads is dropped, and its connection with it."""
-    with connect(server, get("/www/large.bin"), "127.0.0.5"):
-        until(lambda: connections(worker, "127.0.0.5") == 1)
-        until(lambda: connections(worker, "127.0.0.5") == 0)
-
-
-def test_unread_files_take_little_memory(server, worker):
-    """600 connections of one address that ask for a file of 1.6 MB: 540 MB when each had a copy."""
-    assert server.send("GET", "/docs/swagger-ui-bundle.js").status == 200
-    before = worker.memory_info().rss
-    with contextlib.ExitStack() as stack:
-        with concurrent.futures.ThreadPoolExecutor(8) as pool:
-            text = get("/docs/swagger-ui-bundle.js")
-            crowd = list(pool.map(lambda _: connect(server, text, "127.0.0.6"), range(600)))
-        for connection in crowd:
-            stack.enter_context(connection)
-        statuses = [status(connection) for connection in crowd]
-        assert 0 < statuses.count(200) <= 5
-        assert set(statuses) <= {200, 503, None}
-        assert worker.memory_info().rss - before < 50 * 2**20
-        assert server.send("GET", "/docs/swagger-ui-bundle.js").status == 200
 
 
 # in this process: connections that a test accepts itself
@@ -404,73 +296,3 @@ def test_forked_process_has_a_watcher_and_slots_of_its_own():
         os._exit(7)
     """
     assert run(sys.executable, "-W", "ignore", "-c", code).returncode == 7
-
-
-@pytest.mark.parametrize(
-    ("size", "number", "others", "expected"),
-    [
-        (slow_clients.LARGE_BYTES, 511, 0, 200),
-        (slow_clients.LARGE_BYTES, 513, 0, 503),
-        (slow_clients.LARGE_BYTES - 1, 10_000, 0, 200),
-        (2**21, 4, 0, 200),
-        (2**21, 5, 0, 503),
-        (2**21, 2, 30, 200),
-        (2**21, 2, 31, 503),
-        (2**30, 1, 0, 200),
-    ],
-)
-def test_large_responses_need_few_connections(large_response, size, number, others, expected):
-    """The product of both is limited, for a client and for all."""
-    response = large_response(size, ["127.0.0.2"] * number + ["127.0.0.3"] * others)
-    assert response.status_code == expected
-    if expected == 503:
-        assert response.headers["Retry-After"] == "1"
-        assert "ETag" not in response.headers
-        assert list(response.json) == ["error"]
-
-
-def test_behind_a_proxy_large_responses_are_sent(large_response):
-    """Whatever it has for connections: it reads for its clients."""
-    environ = {"werkzeug.proxy_fix.orig": {}}
-    assert large_response(2**21, ["127.0.0.2"] * 1000, environ).status_code == 200
-
-
-def test_client_that_was_refused_gets_large_responses_again(large_response, monkeypatch):
-    """A second later, if it has closed its connections."""
-    now = time.monotonic()
-    monkeypatch.setattr(time, "monotonic", lambda: now)
-    assert large_response(2**21, ["127.0.0.2"] * 1000).status_code == 503
-    now += 1
-    assert large_response(2**21, ["127.0.0.2"] * 1000).status_code == 503
-    now += 1
-    assert large_response(2**21, ["127.0.0.2"]).status_code == 200
-
-
-@pytest.fixture
-def large_response(monkeypatch):
-    """Makes what becomes of a response for 127.0.0.2 when there are connections of clients."""
-    unchecked = dict.fromkeys(["127.0.0.2", slow_clients.EVERYONE], slow_clients.MAX_UNREAD_BYTES)
-    monkeypatch.setattr(slow_clients, "_unchecked", unchecked)
-    monkeypatch.setattr(slow_clients, "_refused", {})
-
-    def make(size, clients, environ=None):
-        found = [(None, client) for client in clients]
-        monkeypatch.setattr(slow_clients, "_connections", lambda _: found)
-        environ = {"REMOTE_ADDR": "127.0.0.2"} | (environ or {})
-        with tutorial.app.test_request_context(environ_overrides=environ):
-            response = tutorial.app.response_class(mimetype="text/html", headers={"ETag": "x"})
-            response.response = [Zeros(size)]
-            slow_clients.limit_unread(response)
-        return response
-
-    return make
-
-
-class Zeros:
-    """A body of a length, without the bytes."""
-
-    def __init__(self, length):
-        self.length = length
-
-    def __len__(self):
-        return self.length
