@@ -1,6 +1,6 @@
 """The audit trail: who did what to whom, when, and from where (OWASP Logging Cheat Sheet).
 
-It never has a secret in it. JSON escapes control characters, so that no value can forge a line.
+It never contains secrets. JSON escapes control characters, so that no value can forge a line.
 """
 
 import getpass
@@ -34,7 +34,7 @@ def _operator() -> str:
 
 
 def init_app(_app: fsa.Flask) -> None:
-    """Write the audit trail to standard error, whatever the configuration of other loggers."""
+    """Write the audit trail to standard error, independent of other loggers."""
     if not log.handlers:
         log.addHandler(logging.StreamHandler(sys.stderr))
     log.setLevel(logging.INFO)

@@ -23,20 +23,20 @@ T = TypeVar("T")
 class BoundedQueue:
     """A queue of one process: `with queue:` around the work, or `@queue` on a route.
 
-    `what` stands in the error, in the plural; `running` is how many run at the same time, `waiting`
-    how many more wait for that. The place is given back at the end of the work, whatever happens.
+    `what` names the work in the error, in the plural; `running` is how many run at the same time,
+    `waiting` how many more can wait. The slot is released at the end of the work, also by an error.
     """
 
     def __init__(self, what: str, running: int, waiting: int) -> None:
         self.what = what
         self.running = running
-        self.size = running + waiting  # the threads that it holds at most
+        self.size = running + waiting  # maximum of threads in the queue
         self._inside = 0
         self._lock = threading.Lock()
         self._slots = threading.BoundedSemaphore(running)
 
     def __enter__(self) -> None:
-        """Wait for a slot; 503 with Retry-After if the queue is full."""
+        """Take a slot, or wait for one; 503 with Retry-After if the queue is full."""
         with self._lock:
             if self.is_full:
                 message = f"too many {self.what} at the same time: try again"
@@ -50,7 +50,7 @@ class BoundedQueue:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        """Give the slot to the next."""
+        """Release the slot."""
         self._slots.release()
         with self._lock:
             self._inside -= 1

@@ -20,9 +20,9 @@ from security.bounded_queue import BoundedQueue
 from security.rate_limit import count_failure, limiter
 from store.base import Credentials
 
-# a hash takes a core and 19 MiB; far fewer wait than there are threads
+# a hash takes a core and 19 MiB; most threads stay free for other requests
 hash_queue = BoundedQueue("sign-ins", running=1, waiting=4)
-NICE = 10  # so much later than all others comes a thread that hashes (POSIX nice)
+NICE = 10  # priority of a thread that hashes (POSIX nice): lower than all others
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -31,20 +31,20 @@ wrong_password = functools.partial(fsa.ErrorResponse, "invalid username or passw
 
 
 def _in_background(function: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
-    """Call a function in a thread that gives way to all others: the caller is in `hash_queue`."""
+    """Call a function in a thread of low priority; the caller must be in `hash_queue`."""
     return _hash_threads().submit(function, *args, **kwargs).result()
 
 
 @functools.cache
 def _hash_threads() -> concurrent.futures.ThreadPoolExecutor:
-    """The threads of this process that hash; requests with a token go first."""
+    """The threads of this process that hash, at a lower priority than requests with a token."""
 
-    def give_way() -> None:
-        if sys.platform == "linux":  # where it is a thread's own, not the process's
+    def lower_priority() -> None:
+        if sys.platform == "linux":  # where each thread has its own priority
             with contextlib.suppress(OSError):  # a sandbox may forbid it
                 os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), NICE)
 
-    return concurrent.futures.ThreadPoolExecutor(hash_queue.running, "hasher", give_way)
+    return concurrent.futures.ThreadPoolExecutor(hash_queue.running, "hasher", lower_priority)
 
 
 def is_password(password: str, reference: str) -> bool:
@@ -69,7 +69,7 @@ def hash_password(password: str) -> str:
 
 
 def _is_outdated(reference: str) -> bool:
-    """Whether the algorithm or the parameters of a hash are others than ours."""
+    """Whether a hash has another algorithm or other parameters than new hashes."""
     hasher = argon2.PasswordHasher(**flask.current_app.config["FSA_PASSWORD_OPTS"])
     return not reference.startswith("$argon2") or hasher.check_needs_rehash(reference)
 
@@ -77,7 +77,7 @@ def _is_outdated(reference: str) -> bool:
 def check_password(login: object, password: object) -> Credentials | None:
     """The credentials of a user if the password is right and the user active, else None.
 
-    An unknown user takes as long as a known one. The outdated hash of a right password is replaced.
+    An unknown user takes as long as a known one. An outdated hash of a right password is replaced.
     Raises 429 after too many failures, and 503 if too many wait for a hash.
     """
     if not isinstance(login, str) or not isinstance(password, str):
@@ -85,7 +85,7 @@ def check_password(login: object, password: object) -> Credentials | None:
     dummy_hash: str = flask.current_app.config["ACME_DUMMY_HASH"]
     limiter().check(login)
     with hash_queue:
-        limiter().check(login)  # again, because others may have failed while this one waited
+        limiter().check(login)  # again, because others may have failed during the wait
         credentials = db.get_credentials(login)
         reference = credentials.password if credentials else dummy_hash
         right = _in_background(_verify, password, reference)
@@ -97,4 +97,4 @@ def check_password(login: object, password: object) -> Credentials | None:
         new = _in_background(cast(fsa.Flask, flask.current_app).hash_password, password, False)
         if db.renew_user_pass(login, reference, new):
             return dataclasses.replace(credentials, password=new)
-    return check_password(login, password)  # another request has changed the hash meanwhile
+    return check_password(login, password)  # another request has changed the hash

@@ -24,10 +24,10 @@ log = logging.getLogger("acme")
 
 # settings of version 0.1 that are accepted under their old names, until version 0.3
 RENAMED = {"ACME_LOGIN_LIMIT": "ACME_RATE_LIMIT", "ACME_LIMITS": "ACME_RATE_LIMIT_STORAGE"}
-RETRY_SECONDS = 5.0  # until a storage that has failed is asked again
-# of those that `limits` has, these answer in bounded time; a Redis Sentinel took 16 seconds
+RETRY_SECONDS = 5.0  # until a storage that has failed is used again
+# the storages of `limits` that respond in bounded time; a Redis Sentinel took 16 seconds
 STORAGES = ("memory", "redis", "rediss", "redis+unix")
-TIMEOUT_SECONDS = 0.5  # for each answer of a Redis
+TIMEOUT_SECONDS = 0.5  # for each response of a Redis
 MAX_CHECK_SECONDS = 0.25  # a Redis that takes longer for one check counts as failed
 
 
@@ -83,32 +83,32 @@ class RateLimiter:
                 f"ACME_RATE_LIMIT_STORAGE={scheme}:… cannot be used: {type(e).__name__}"
             ) from None
         self._spare = _limiter("memory://")
-        self._failed = -RETRY_SECONDS  # when the storage has failed to answer, in monotonic seconds
+        self._failed = -RETRY_SECONDS  # when the storage last failed, in monotonic seconds
 
     def _keys(self, login: str, everywhere: bool) -> list[tuple[limits.RateLimitItem, str, str]]:
         address = network(flask.request.remote_addr)
         keys = [(self._per_login, address, login[:64]), (self._per_address, address, "")]
-        # a caller who guesses codes has the password, and may do so from many addresses
+        # a caller who guesses codes has the password, and may use many addresses
         return [*keys, (self._per_login, "everywhere", login[:64])] if everywhere else keys
 
-    def _ask(self, question: Callable[[limits.strategies.RateLimiter], None]) -> bool:
-        """Ask the storage, unless it has just failed; whether it has answered.
+    def _call(self, question: Callable[[limits.strategies.RateLimiter], None]) -> bool:
+        """Call the storage, unless it has just failed; returns whether it has responded.
 
-        A sign-in asks up to six times while others wait, so a slow storage counts as failed.
+        A sign-in calls it up to six times while others wait, so a slow storage counts as failed.
         """
         start = time.monotonic()
         if start < self._failed + RETRY_SECONDS:
             return False
         try:
             question(self._limiter)
-            answered, what = True, f"it takes more than {self._max_check_seconds} seconds"
+            responded, what = True, f"it takes more than {self._max_check_seconds} seconds"
             if time.monotonic() - start < self._max_check_seconds:
                 return True
         except Exception as e:
-            answered, what = False, f"{type(e).__name__}: {e}".partition("\n")[0]
+            responded, what = False, f"{type(e).__name__}: {e}".partition("\n")[0]
         self._failed = time.monotonic()
         log.error("failed attempts are counted by each process for itself: %s", what)
-        return answered
+        return responded
 
     def check(self, login: str, everywhere: bool = False) -> None:
         """Before an attempt: 429 with `Retry-After` (RFC 6585) after too many failures.
@@ -124,8 +124,8 @@ class RateLimiter:
                     message = f"too many failed attempts: try again in {wait} seconds"
                     raise fsa.ErrorResponse(message, 429, {"Retry-After": str(wait)})
 
-        self._ask(check)
-        check(self._spare)  # failures that were counted here while the storage had failed
+        self._call(check)
+        check(self._spare)  # failures that were counted in memory while the storage had failed
 
     def fail(self, login: str, everywhere: bool = False) -> None:
         """Count a failed attempt; the arguments are those of `check`."""
@@ -134,7 +134,7 @@ class RateLimiter:
             for rate, *key in self._keys(login, everywhere):
                 limiter.hit(rate, *key)
 
-        if not self._ask(fail):
+        if not self._call(fail):
             fail(self._spare)
 
 

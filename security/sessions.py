@@ -24,13 +24,13 @@ OTP_MINUTES = 5.0  # for the second step of a sign-in
 
 
 def wrong_token() -> fsa.ErrorResponse:
-    """The 401 for every invalid token, whatever is wrong with it, and its challenge (RFC 6750)."""
+    """The 401 for every invalid token, always the same, and its challenge (RFC 6750)."""
     caller().challenge = 'Bearer realm="acme", error="invalid_token"'
     return fsa.ErrorResponse("invalid token: get a new one at /token", 401)
 
 
 def sha256(secret: str) -> str:
-    """The hash in hexadecimal of a secret that is too long to be guessed."""
+    """The SHA-256 in hexadecimal of a random secret, which needs no slow hash."""
     return hashlib.sha256(secret.encode()).hexdigest()
 
 

@@ -11,7 +11,7 @@ import pyotp
 from database import db
 from security.rate_limit import count_failure, limiter
 
-totp_lock = threading.Lock()  # one check at a time, so that simultaneous guesses are counted
+totp_lock = threading.Lock()  # one check at a time, so that concurrent guesses are all counted
 
 wrong_code = functools.partial(fsa.ErrorResponse, "invalid code, or used before")
 

@@ -1,1 +1,1 @@
-"""What every request and response passes, whatever the route."""
+"""Processing of every request and response: validation, CORS, CSRF, errors, headers, files."""

@@ -1,4 +1,4 @@
-"""The Flask class of Acme, where Flask and FlaskSimpleAuth let a subclass say how."""
+"""The Flask class of Acme: the extension points of Flask and FlaskSimpleAuth that it uses."""
 
 import functools
 import sys
@@ -20,11 +20,11 @@ from web.responses import JSONProvider, Response
 class ConfigurationError(click.ClickException):
     """The configuration is wrong, or the database cannot be used: the message says why.
 
-    Where Acme is imported by a command of click's, such as `flask`, that is a line and exit 1.
+    A command of click, such as `flask`, that imports Acme prints it as one line and exits with 1.
     """
 
     def show(self, file: IO[Any] | None = None) -> None:
-        """Print the message as every other complaint of Acme's."""
+        """Print the message in the format of all of Acme's messages."""
         click.echo(f"acme: {self.message}", file or sys.stderr)
 
 
@@ -38,21 +38,21 @@ class Flask(fsa.Flask):
         super().__init__(*args, **kwargs)
         record_declarations(self)
         self.json = JSONProvider(self)
-        # FlaskSimpleAuth puts its own on each instance, where it would hide a method
+        # FlaskSimpleAuth sets this attribute on each instance, which would hide a method
         del self.create_token
         # Flask asks of each hook and route, at each request, whether it is a coroutine
         self._ensure_sync = functools.lru_cache(1024)(super().ensure_sync)
 
     def ensure_sync(self, func: Callable[..., Any]) -> Callable[..., Any]:
-        """A function that may be called as any other, remembered (5 % of a request)."""
+        """The function as Flask may call it, from a cache (saves 5 % of a request)."""
         return self._ensure_sync(func)
 
     def raise_routing_exception(self, request: flask.Request) -> NoReturn:
-        """404 where Werkzeug would redirect: to an address that the client's `Host` decides."""
+        """404 in place of a redirect, whose address would follow the client's `Host`."""
         if isinstance(request.routing_exception, RequestRedirect):
             raise NotFound
         super().raise_routing_exception(request)
 
     def create_token(self, user: str | None = None) -> str:
-        """A token for a user, by default the caller, with a session that lasts as long (401)."""
+        """A token for a user, by default the caller, with a session of that duration; else 401."""
         return begin_session(user or str(self.get_user()), with_cookie=False)[0]

@@ -1,4 +1,4 @@
-"""Cross-origin resource sharing (CORS): which pages of other origins may call, and read answers."""
+"""Cross-origin resource sharing (CORS): which other origins may call, and read responses."""
 
 import re
 
@@ -19,7 +19,7 @@ PREFLIGHT_HEADERS = {
 
 
 def check_origins(origins: list[str]) -> None:
-    """ValueError for what no browser sends as an Origin: scheme, host, port if not the default."""
+    """ValueError unless each is an origin as browsers send it: no path, no default port."""
     for origin in origins:
         parts = ORIGIN.fullmatch(origin)
         if not parts or parts.groups() in [("http", ":80"), ("https", ":443")]:
@@ -29,8 +29,8 @@ def check_origins(origins: list[str]) -> None:
             )
 
 
-def answer_preflight() -> flask.Response | None:
-    """The answer to a browser that asks whether a page of elsewhere may call: before all else."""
+def respond_to_preflight() -> flask.Response | None:
+    """Respond to a preflight, in which a browser asks whether another origin may call."""
     headers = flask.request.headers
     if flask.request.method == "OPTIONS" and "Access-Control-Request-Method" in headers:
         return flask.Response(status=204, headers=PREFLIGHT_HEADERS)
@@ -38,7 +38,7 @@ def answer_preflight() -> flask.Response | None:
 
 
 def allow_origin(response: flask.Response) -> flask.Response:
-    """Let pages of `ACME_ORIGINS` read an answer, whatever it is, but take no cookies from it."""
+    """Allow the origins of `ACME_ORIGINS` to read a response, without cookies."""
     response.vary.add("Origin")
     origin = flask.request.headers.get("Origin")
     if origin in flask.current_app.config["ACME_ORIGINS"]:
@@ -50,11 +50,11 @@ def allow_origin(response: flask.Response) -> flask.Response:
 
 
 def init_app(app: fsa.Flask) -> None:
-    """Let pages of `ACME_ORIGINS` call; ValueError for what is no origin.
+    """Allow the origins of `ACME_ORIGINS` to call; ValueError if one is malformed.
 
-    Before `requests.init_app`: preflights are answered before anything is asked of a request.
+    Call this before `requests.init_app`: a preflight gets its response before request validation.
     """
     if origins := app.config["ACME_ORIGINS"]:
         check_origins(origins)
-        app.before_request(answer_preflight)
+        app.before_request(respond_to_preflight)
         app.after_request(allow_origin)

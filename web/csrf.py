@@ -1,13 +1,13 @@
-"""Protection against cross-site request forgery (CSRF): pages of other origins change nothing.
+"""Protection against cross-site request forgery (CSRF): other origins cannot change anything.
 
-Browsers say where a request comes from, in headers that no page can set: `Sec-Fetch-Site` (W3C
+Browsers say where a request comes from, in headers that no script can set: `Sec-Fetch-Site` (W3C
 Fetch Metadata) and `Origin` (RFC 6454). Checking these before every route protects all routes, and
 needs no tokens in forms: the method of Go's `http.CrossOriginProtection`, of datasette's `csrf.py`,
 and of OWASP's Cross-Site Request Forgery Prevention Cheat Sheet ("Fetch Metadata headers", and
 `Origin` for browsers from before 2023). Here each of the two that is sent must be right.
 
-Safe methods (RFC 9110) pass, so a route must not change anything on a GET. Clients that are no
-browsers (curl, libraries) send neither header, and pass.
+Safe methods (RFC 9110) pass, so a route must not change anything on a GET. Clients other
+than browsers (curl, libraries) send neither header, and pass.
 """
 
 import flask
@@ -31,10 +31,10 @@ def _source(request: flask.Request) -> tuple[str | None, str | None]:
 
 
 def is_cross_origin(request: flask.Request) -> bool:
-    """Whether a page of another origin sends a request; False for a client that is no browser."""
+    """Whether a request comes from another origin; False for clients other than browsers."""
     site, origin = _source(request)
     if origin is not None and origin != own_origin(request):
-        # where the browser says same-origin, a proxy in between has changed the Host
+        # if the browser says same-origin, a proxy has changed the Host
         return site != "same-origin" or not _is_allowed(origin)
     return site not in (None, "none", "same-origin")
 
@@ -42,18 +42,18 @@ def is_cross_origin(request: flask.Request) -> bool:
 def refusal(request: flask.Request) -> str | None:
     """Why a request that changes something is refused, None if it is not.
 
-    Pages of `ACME_ORIGINS` may call from a script, with what the script itself sends. A form on
-    such a page could sign the user in as somebody else, and both could use what the browser adds:
-    cookies, and Basic credentials that it has cached.
+    The origins of `ACME_ORIGINS` may call by script, with credentials that the script sends. A form
+    there could sign the user in as another user (login CSRF), and both could use credentials that
+    the browser adds: cookies, and cached Basic credentials.
     """
     if not is_cross_origin(request):
         return None
     site, origin = _source(request)
     if not _is_allowed(origin):
-        source = f"a page of {origin}" if origin else f"another page (Sec-Fetch-Site: {site})"
+        source = origin or f"another origin (Sec-Fetch-Site: {site})"
         return (
             f"cross-origin request refused: it comes from {source}, "
-            f"not of {own_origin(request)} or one of ACME_ORIGINS"
+            f"not from {own_origin(request)} or one of ACME_ORIGINS"
         )
     headers = request.headers
     is_script = headers.get("Sec-Fetch-Mode", "cors") == "cors"
@@ -61,7 +61,7 @@ def refusal(request: flask.Request) -> str | None:
     if is_script and scheme in ("", "bearer") and "Cookie" not in headers:
         return None
     return (
-        f"pages of {origin} may only call with fetch and a bearer token: "
+        f"{origin} may only call with fetch and a bearer token: "
         "no forms, no cookies, no Basic credentials"
     )
 
@@ -71,18 +71,18 @@ def _is_allowed(origin: str | None) -> bool:
 
 
 def check_origin() -> None:
-    """Before a request: 403 if a page of another origin would change something with it."""
+    """Before a request: 403 for an unsafe method from another origin."""
     request = flask.globals.request_ctx.request
     if request.method not in SAFE_METHODS and (message := refusal(request)):
         raise Forbidden(message)
 
 
 def refuse_cross_origin() -> None:
-    """The same for a GET that changes something: its route calls this first."""
+    """The same for a route whose GET changes something: it calls this first."""
     if message := refusal(flask.request):
         raise fsa.ErrorResponse(message, 403)
 
 
 def init_app(app: fsa.Flask) -> None:
-    """Check the origin of each request, before its body is read or its sender authenticated."""
+    """Check the origin of each request, before its body is read and its caller authenticated."""
     app.before_request(check_origin)

@@ -14,7 +14,7 @@ import FlaskSimpleAuth as fsa
 from werkzeug.exceptions import RequestedRangeNotSatisfiable
 from werkzeug.security import safe_join
 
-File = NewType("File", flask.Response)  # what is no answer of the API
+File = NewType("File", flask.Response)  # a response that is not part of the API
 MIN_COMPRESSED_BYTES = 1400  # less fits in one packet anyway
 COMPRESSED_TYPES = ("text/", "application/json", "application/javascript", "image/svg+xml")
 
@@ -45,9 +45,9 @@ def _read(path: Path, _mtime_ns: int, _size: int) -> _Content:
 
 
 def send(folder: Path, name: str) -> File:
-    """A file of a folder, which browsers keep and ask for again (ETag); 404 if there is none.
+    """A file of a folder, with an ETag for browser caches; 404 if there is none.
 
-    It is compressed for clients that take gzip; a range (RFC 9110) is of the file as it is.
+    It is compressed for clients that accept gzip; a range (RFC 9110) is of the uncompressed file.
     """
     path = Path(safe_join(str(folder), name) or "")
     try:
@@ -55,7 +55,7 @@ def send(folder: Path, name: str) -> File:
         with _lock:  # compressing in each of the threads that want a file first takes seconds
             content = _read(path, stat.st_mtime_ns, stat.st_size)
     except (OSError, ValueError):  # a folder, for example, or a NUL in the name
-        raise fsa.ErrorResponse(f"no such page: {name}", 404) from None
+        raise fsa.ErrorResponse(f"no such file: {name}", 404) from None
     request = flask.request
     takes_gzip = request.accept_encodings.quality("gzip") > 0 and "Range" not in request.headers
     data, etag = content.data, content.etag
@@ -70,10 +70,10 @@ def send(folder: Path, name: str) -> File:
     response.last_modified = stat.st_mtime  # type: ignore[assignment]  # seconds are good, too
     response.cache_control.no_cache = True
     try:
-        with contextlib.suppress(OverflowError):  # of a date beyond any calendar, which is ignored
+        with contextlib.suppress(OverflowError):  # a date out of range, which is ignored
             response.make_conditional(request, accept_ranges=True, complete_length=len(data))
     except RequestedRangeNotSatisfiable:
-        raise fsa.ErrorResponse("the page has no such range", 416) from None
+        raise fsa.ErrorResponse("the file has no such range", 416) from None
     if response.status_code == 206:
         response.data = response.get_data()
     return File(response)

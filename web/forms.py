@@ -1,6 +1,6 @@
 """Strict parsers of query strings and forms, whose work and memory are linear in their size.
 
-What Werkzeug would repair, or keep as it is, is a ValueError that says what is wrong.
+They raise ValueError, with the reason, for malformed input that Werkzeug would repair or keep.
 """
 
 import io
@@ -46,7 +46,7 @@ def parse_urlencoded(data: bytes) -> list[tuple[str, str]]:
 def _unquote(text: bytes) -> str:
     text = text.replace(b"+", b" ")
     if b"%" in text:
-        # as characters below 256: to join as many bytes takes ten times the memory
+        # as characters below 256: joining single bytes takes ten times the memory
         characters = _ESCAPE.sub(lambda escape: _UNESCAPED[escape[0]], text.decode("latin-1"))
         text = characters.encode("latin-1")
     return text.decode()
@@ -96,7 +96,7 @@ def _headers(head: str) -> Headers:
     headers = Headers()
     for line in head.split("\r\n"):
         name, colon, value = line.partition(":")
-        # a line break within a name, or a header that goes on in the next line
+        # a line break within a name, or a header continued on the next line
         if not colon or not line.isprintable() or name != name.strip() or name in headers:
             raise ValueError("the form is malformed: a header of a part")
         headers.add(name, value.strip())

@@ -9,16 +9,16 @@ from web.files import File, send
 
 WWW = Path(__file__).parents[1] / "www"
 
-pages = flask.Blueprint("pages", __name__)
+frontend = flask.Blueprint("frontend", __name__)
 
 
-@pages.get("/", authz="OPEN")
+@frontend.get("/", authz="OPEN")
 def get_index() -> File:
-    """The front end, a page whose parts are addressed by hash: `/#stuff`."""
+    """The front end, one HTML document; the hash selects the view: `/#stuff`."""
     return send(WWW, "index.html")
 
 
-@pages.get("/www/<path:name>", authz="OPEN")
+@frontend.get("/www/<path:name>", authz="OPEN")
 def get_file(name: str) -> File:
     """A file of the front end."""
     return send(WWW, name)
@@ -26,4 +26,4 @@ def get_file(name: str) -> File:
 
 def init_app(app: fsa.Flask) -> None:
     """Serve the front end."""
-    app.register_blueprint(pages)
+    app.register_blueprint(frontend)

@@ -1,9 +1,9 @@
-"""Kinds of values: what a type hint takes of JSON, and of the text in a query string or a form.
+"""Kinds of values: how a type hint checks JSON, and the text in a query string or a form.
 
 `kind_of` reads a type hint once. What it returns makes values of the type, and refuses all others
 with 400. A class that derives from `str`, `int`, `float`, `Decimal`, `list` or `dict` takes values
-of that type only, whatever its `__new__` or `__init__` would accept: these have their own rule to
-check and nothing else. A text is no number, `true` is not 1, NaN is nothing.
+of that type only; its `__new__` or `__init__` checks its own rule and need not check the type. A
+text is not a number, `true` is not 1, and NaN is refused.
 """
 
 import contextlib
@@ -32,7 +32,7 @@ from werkzeug.datastructures import FileStorage
 from web import strict_json
 
 MAX_OBJECT_VALUES = 1_000  # members and elements of an object that pydantic checks
-MAX_FAULTS = 5  # that an error names
+MAX_FAULTS = 5  # that an error lists
 
 Make = Callable[[Any, str], Any]  # a value of a JSON value and its name; raises 400
 Parse = Callable[[str], Any]  # a JSON value of a text; ValueError if it is not JSON
@@ -43,7 +43,7 @@ class Kind(NamedTuple):
     """What makes values of a type of JSON values, and these of text."""
 
     make: Make
-    parse: Parse | None  # a text that is wrong stays one, for `make` to refuse; None for files
+    parse: Parse | None  # keeps a malformed text as text, which `make` refuses; None for files
     is_list: bool = False  # name=1&name=2, each of which is parsed
 
 
@@ -63,7 +63,7 @@ def members(hint: Any) -> tuple[Any, ...]:
 
 
 def without_none(hint: Any) -> Any:
-    """The one type of an optional one; any other hint as it is."""
+    """The type within an optional type; any other hint unchanged."""
     others = [member for member in members(hint) if member is not type(None)]
     return others[0] if len(others) == 1 else hint
 
@@ -77,7 +77,7 @@ def kind_of(hint: Any, casts: Casts) -> Kind:
     if (other := without_none(hint)) is not hint:
         return _optional(kind_of(other, casts))
     if hint in casts:
-        return Kind(functools.partial(_call, casts[hint]), text_as_it_is)
+        return Kind(functools.partial(_call, casts[hint]), plain_text)
     if inspect.isroutine(hint):
         return _by_call(hint)
     if hint in (Any, object, fsa.JsonData):
@@ -91,7 +91,7 @@ def kind_of(hint: Any, casts: Casts) -> Kind:
     if isinstance(hint, type) and issubclass(hint, enum.Enum):
         return _choice([(member.value, member) for member in hint])
     if hint in FORMATS:
-        return Kind(functools.partial(_formatted, *FORMATS[hint]), text_as_it_is)
+        return Kind(functools.partial(_formatted, *FORMATS[hint]), plain_text)
     if (item := item_of(hint)) is not None:
         return _list(hint, kind_of(item, casts))
     if dataclasses.is_dataclass(hint) and not is_pydantic_dataclass(hint):  # type: ignore[arg-type]
@@ -106,8 +106,8 @@ def kind_of(hint: Any, casts: Casts) -> Kind:
 # text
 
 
-def text_as_it_is(text: str) -> str:
-    """The JSON value of a text where any text is right: itself."""
+def plain_text(text: str) -> str:
+    """The JSON value of a text for types that take any text: itself."""
     return text
 
 
@@ -127,7 +127,7 @@ def _number_text(text: str) -> float | str:
     return text
 
 
-# values that JSON has, and classes that derive from their types
+# types of JSON, and classes that derive from them
 
 
 def _string(value: Any) -> str:
@@ -167,7 +167,7 @@ def _object(value: Any) -> dict[str, Any]:
 
 
 BASES: dict[Any, tuple[Callable[[Any], Any], str, Parse]] = {
-    str: (_string, "a text", text_as_it_is),
+    str: (_string, "a text", plain_text),
     bool: (_boolean, "true or false", _boolean_text),
     int: (_integer, "an integer", _integer_text),
     float: (_number, "a finite number", _number_text),
@@ -177,7 +177,7 @@ BASES: dict[Any, tuple[Callable[[Any], Any], str, Parse]] = {
 
 
 def _based(hint: Any, base: Any) -> Kind:
-    """A type that JSON has, or a class that derives from it."""
+    """A type of JSON, or a class that derives from it."""
     check, what, parse = BASES[base]
 
     def make(value: Any, name: str) -> Any:
@@ -185,7 +185,7 @@ def _based(hint: Any, base: Any) -> Kind:
             value = check(value)
         except (TypeError, ValueError, ArithmeticError):
             with contextlib.suppress(Exception):
-                hint(value)  # may say in its own words what it takes; if it takes this: no
+                hint(value)  # the class may have a better message; if it takes the value, this one
             raise refusal(name, what) from None
         if hint is base:
             return value
@@ -198,7 +198,7 @@ def _based(hint: Any, base: Any) -> Kind:
 
 
 def _call(function: Callable[[Any], Any], value: Any, name: str) -> Any:
-    """What a class, or another function, makes of a value; 400 if it raises anything."""
+    """The result of a class or another function for a value; 400 if it raises an exception."""
     try:
         return function(value)
     except Exception as e:
@@ -208,7 +208,7 @@ def _call(function: Callable[[Any], Any], value: Any, name: str) -> Any:
 def _by_call(hint: Any) -> Kind:
     if not callable(hint) or get_origin(hint) is not None:
         raise TypeError(f"a parameter cannot be {hint}: declare a class that checks its value")
-    return Kind(functools.partial(_call, hint), text_as_it_is)
+    return Kind(functools.partial(_call, hint), plain_text)
 
 
 def _file(value: Any, name: str) -> FileStorage:
@@ -251,7 +251,7 @@ def _formatted(
 def _optional(kind: Kind) -> Kind:
     """The same or None, which is `null` in text too, unless any text is right."""
     parse = kind.parse
-    if parse and parse is not text_as_it_is and not kind.is_list:
+    if parse and parse is not plain_text and not kind.is_list:
         parse = functools.partial(_optional_text, parse)
     return kind._replace(
         make=lambda value, name: None if value is None else kind.make(value, name), parse=parse
@@ -263,7 +263,7 @@ def _optional_text(parse: Parse, text: str) -> Any:
 
 
 def _choice(options: list[tuple[Any, Any]]) -> Kind:
-    """One of the values of a Literal or an Enum, of just its type: 1 is neither `true` nor 1.0."""
+    """One of the values of a Literal or an Enum, of that exact type: 1 is not `true`, nor 1.0."""
     table = {(type(value), value): result for value, result in options}
     what = f"one of {', '.join(str(value) for value, _ in options)}"
 
@@ -283,7 +283,7 @@ def _choice(options: list[tuple[Any, Any]]) -> Kind:
 
 
 def item_of(hint: Any) -> Any:
-    """The type of the items of a list, which may be a class of its own; None for what is none."""
+    """The item type of a list or a class that derives from it; None for other hints."""
     origin, arguments = get_origin(hint), get_args(hint)
     if origin in (list, set, frozenset) or (origin is tuple and arguments[1:] == (...,)):
         return arguments[0]
@@ -335,11 +335,11 @@ def _dataclass(hint: Any, casts: Casts) -> Kind:
     return kind
 
 
-# whatever pydantic knows
+# types that pydantic checks
 
 
 def _is_pydantics(hint: Any) -> bool:
-    """Whether a hint is no class, or a class that tells pydantic of itself."""
+    """Whether a hint is not a class, or a class with a pydantic schema."""
     said = hasattr(hint, "__get_pydantic_core_schema__") or is_typeddict(hint)
     return said or not isinstance(hint, type)
 
@@ -375,10 +375,10 @@ def _by_pydantic(hint: Any) -> Kind | None:
             return adapter.validate_json(orjson.dumps(value), strict=True, extra=extra)
         except ValidationError as e:
             raise wrong(name, _faults(e)) from None
-        except Exception as e:  # of a validator, or an integer beyond 64 bits
+        except Exception as e:  # from a validator, or for an integer of more than 64 bits
             raise wrong(name, e) from None
 
-    return Kind(make, text_as_it_is if is_text else strict_json.loads)
+    return Kind(make, plain_text if is_text else strict_json.loads)
 
 
 def _is_large(value: Any) -> bool:
@@ -395,7 +395,7 @@ def _is_large(value: Any) -> bool:
 
 
 def _faults(error: ValidationError) -> str:
-    """What is wrong, in a line, without the value itself."""
+    """The reasons on one line, without the value itself."""
     found = error.errors(include_url=False, include_context=False, include_input=False)
     faults = []
     for fault in found[:MAX_FAULTS]:

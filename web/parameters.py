@@ -1,6 +1,6 @@
-"""Parameters of routes: how each gets from a request into the type that its route declares.
+"""Parameters of routes: the conversion of each to the type that its route declares.
 
-What a route takes follows from its signature alone, and is read once, when the route is declared:
+The signature of a route declares its parameters. It is read once, when the route is declared;
 `web/kinds.py` says how values are made and checked, so that a fork registers nothing.
 """
 
@@ -17,9 +17,9 @@ from werkzeug.datastructures import FileStorage
 from werkzeug.routing import FloatConverter, IntegerConverter
 
 from security.bounded_queue import BoundedQueue
-from web.kinds import Casts, Kind, kind_of, refusal, text_as_it_is, without_none
+from web.kinds import Casts, Kind, kind_of, plain_text, refusal, without_none
 
-# bodies beyond this size are parsed, and their parameters checked, in a queue
+# bodies above this size are parsed, and their parameters checked, in a queue
 LARGE_BYTES = 2**16
 parse_queue = BoundedQueue("large requests", running=1, waiting=4)
 # FlaskSimpleAuth makes Flask's converters of these in a path
@@ -38,17 +38,17 @@ NOTHING_DECLARED = Declared(frozenset(), frozenset(), frozenset())
 
 
 class Parameter:
-    """A parameter of a route, in the place of its type hint: FlaskSimpleAuth calls it."""
+    """A parameter of a route, in place of its type hint: FlaskSimpleAuth calls it."""
 
     def __init__(self, name: str, kind: Kind) -> None:
         self.name = name
         self.kind = kind
         self.make = kind.make
-        self.is_text = kind.parse is text_as_it_is and not kind.is_list
+        self.is_text = kind.parse is plain_text and not kind.is_list
 
     def __call__(self, value: Any) -> Any:
-        """The value that the route gets, of what is in the request; 400 if it is wrong."""
-        # a number has come in JSON, a text is the same there: neither needs to be parsed
+        """The value for the route, from that in the request; 400 if it is invalid."""
+        # a number came in JSON, and text is the same in JSON: neither needs to be parsed
         if isinstance(value, int | float) or (
             self.is_text and isinstance(value, str) and len(value) <= LARGE_BYTES
         ):
@@ -81,7 +81,7 @@ class Parameter:
             raise refusal(self.name, f"JSON: {e}") from None
 
 
-# so many digits fit 64 bits; what has more is 404
+# this many digits fit in 64 bits; more is 404
 
 
 class _Integer(IntegerConverter):
@@ -102,7 +102,7 @@ def hint_of(parameter: inspect.Parameter) -> Any:
 def _declare(
     manager: Any, rule: str, signature: inspect.Signature, casts: Casts
 ) -> tuple[inspect.Signature, Declared]:
-    """The signature that FlaskSimpleAuth is shown, and what it declares."""
+    """The signature that FlaskSimpleAuth gets, and the declared names."""
     in_path = set(re.findall(r"<(?:[^<>]*:)?(\w+)>", rule))
     shown, names, lists, secrets = [], set(), set(), set()
     for key, parameter in signature.parameters.items():
@@ -125,7 +125,7 @@ def _declare(
 
 @contextlib.contextmanager
 def _signature(function: Any, signature: inspect.Signature) -> Iterator[None]:
-    """Let a function have another signature for a while."""
+    """Replace the signature of a function temporarily."""
     function.__signature__ = signature
     try:
         yield
@@ -137,10 +137,9 @@ def init_app(app: fsa.Flask) -> None:
     """From the next route on, make and check parameters as their type hints say.
 
     FlaskSimpleAuth has no public hook for some types: lists, dataclasses, `fsa.JsonData` and the
-    simple ones never reach `app.cast`. It takes any object that can be called for a type, though.
-    So it is shown a signature with a `Parameter` for each hint, aside from what is not the
-    request's to say (`fsa.CurrentUser` and the like). Its method is private: tests/test_openapi.py
-    pins it.
+    simple ones never reach `app.cast`. But it accepts any callable as a type, so it gets a
+    signature with a `Parameter` for each hint, except for those that are not from the request,
+    such as `fsa.CurrentUser`. Its method is private: tests/test_openapi.py pins it.
     """
     manager = app._fsa._pm
     built_in = {*manager._casts}

@@ -1,7 +1,6 @@
 """Request validation: the body and the parameters of every request, before any route.
 
-A request that gets beyond here has well-formed parameters; what they may be, the types in
-`values.py` say.
+A request that passes has well-formed parameters; the types in `values.py` then check each value.
 """
 
 import contextlib
@@ -56,12 +55,12 @@ class Request(flask.Request):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         if not self.path.isascii() or not self.path.isprintable():
-            # logs show it, and FlaskSimpleAuth in a header: neither can hold just anything
+            # it is in logs, and in a header of FlaskSimpleAuth: control characters would break both
             self.path = urllib.parse.quote(self.path)
 
     @cached_property
     def stream(self) -> IO[bytes]:
-        """The body, read in one go where its length is known: each read waits for the server.
+        """The body, read at once if its length is known: each read waits for the server.
 
         By RFC 9112 there is none without a length or a coding; in HTTP/2 there may be.
         """
@@ -71,13 +70,13 @@ class Request(flask.Request):
         if length is None or length > (self.max_content_length or length):
             return super().stream
         source, body = self.environ["wsgi.input"], io.BytesIO()
-        with contextlib.suppress(OSError):  # whoever goes away leaves a body that is too short
+        with contextlib.suppress(OSError):  # the client may disconnect: a short body
             while (left := length - body.tell()) and (more := source.read(left)):
                 body.write(more)
         body.seek(0)
         return body
 
-    # FlaskSimpleAuth looks for parameters in each of these: what is empty need not be parsed
+    # FlaskSimpleAuth looks for parameters in each of these: skip the parser for empty ones
 
     @cached_property
     def args(self) -> ImmutableMultiDict[str, str]:
@@ -113,17 +112,17 @@ class Request(flask.Request):
         return ImmutableMultiDict(form.fields), ImmutableMultiDict(form.files)
 
     def has_open_end(self) -> bool:
-        """Whether there may be a body although no length is said."""
+        """Whether there may be a body without a Content-Length."""
         protocol = self.environ.get("SERVER_PROTOCOL", "")
         return "HTTP_TRANSFER_ENCODING" in self.environ or not protocol.startswith("HTTP/1")
 
     def get_json(self, *_args: bool, **_kwargs: bool) -> Any:
-        """The object, parsed once for all, FlaskSimpleAuth included; 400 if it is none."""
+        """The object, parsed once, also for FlaskSimpleAuth; 400 if the body is not an object."""
         return self._json_object
 
     @cached_property
     def is_json(self) -> bool:
-        """Whether there are parameters in JSON; a content type with nothing behind it has none."""
+        """Whether there are parameters in JSON; there are none in an empty body."""
         return bool(self.content_type) and super().is_json and bool(self._json_object)
 
     @cached_property
@@ -137,7 +136,7 @@ class Request(flask.Request):
                 raise ValueError(f"it has more than {MAX_MEMBERS} members")
         except ValueError as e:
             raise BadRequest(f"the body must be a JSON object in UTF-8: {e}") from None
-        # whether they are looked at or not: a token may come first
+        # also if unused: a token may authenticate the request first
         if not isinstance(value.get("username", ""), str):
             raise BadRequest("username must be a text")
         if not isinstance(value.get("password", ""), str):
@@ -175,7 +174,7 @@ def _check_parameters(request: Request, body: bytes | None) -> None:
 def _check_head(request: Request) -> None:
     environ = request.environ
     host = environ.get("HTTP_HOST")
-    # the last two are what granian and Werkzeug call HTTP/1.0, whose clients may leave it out
+    # the last two are HTTP/1.0 in granian and Werkzeug, where Host is optional
     if not (host and HOST.fullmatch(host)) and (
         host or environ.get("SERVER_PROTOCOL") not in ("HTTP/1", "HTTP/1.0")
     ):
@@ -184,7 +183,7 @@ def _check_head(request: Request) -> None:
         if header in environ:
             try:
                 parse_date(environ[header])
-            except (OverflowError, ValueError):  # beyond any calendar: to be ignored (RFC 9110)
+            except (OverflowError, ValueError):  # a date out of range is ignored (RFC 9110)
                 del environ[header]
 
 
@@ -196,8 +195,8 @@ def _check_body(request: Request, body: bytes) -> None:
         # Werkzeug cuts a chunked body off at the limit, and does not say whether there was more
         raise RequestEntityTooLarge
     elif "HTTP_TRANSFER_ENCODING" in request.environ and not body.strip():
-        # granian does not tell whether the last chunk has come; what is left of JSON or of a
-        # multipart form that is cut short is malformed, unless nothing is left
+        # granian does not tell whether the last chunk has come; truncated JSON or a truncated
+        # multipart form is malformed, unless nothing is left
         raise BadRequest("the chunked body is empty, or cut short")
     elif not body:
         return
@@ -210,7 +209,7 @@ def _check_body(request: Request, body: bytes) -> None:
 
 
 def _check_names(request: Request) -> None:
-    """Refuse secrets in a URL, and a parameter that is there twice: which one is meant?"""
+    """Refuse secrets in a URL, and duplicate parameters, which are ambiguous."""
     app = flask.current_app
     declared = app.extensions["parameters"].get(request.endpoint, NOTHING_DECLARED)
     in_url = request.args.keys()
@@ -223,22 +222,22 @@ def _check_names(request: Request) -> None:
     for source in request.args, request.form, request.files:
         for name, _ in source.items(multi=True):
             if name in seen and (name in in_json or name not in declared.lists):
-                raise BadRequest(f'parameter "{name}" is there twice')
+                raise BadRequest(f'duplicate parameter "{name}"')
             seen.add(name)
 
 
 @functools.lru_cache(1000)
 def client_address(said: str) -> str:
-    """The IP address in what a proxy says of a client, "" if there is none.
+    """The IP address of a client in the header of a proxy, "" if there is none.
 
-    Some proxies add a port, by which each connection would be a client of its own.
+    Some proxies add a port, which would make each connection another client.
     """
     if said.startswith("["):
         said = said[1:].partition("]")[0]
     elif said.count(":") == 1:
         said = said.partition(":")[0]
     try:
-        return str(ipaddress.ip_address(said.partition("%")[0]))  # a scope may be any text
+        return str(ipaddress.ip_address(said.partition("%")[0]))  # an IPv6 scope may be any text
     except ValueError:
         return ""
 
@@ -252,7 +251,7 @@ def _with_client_address(wsgi_app: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def init_app(app: fsa.Flask) -> None:
-    """Check every request before its route, and its parameters; ValueError for a wrong setting."""
+    """Validate every request and its parameters before its route; ValueError for bad settings."""
     if app.config["FSA_MODE"] not in MODES:
         raise ValueError(f"ACME_MODE={app.config['FSA_MODE']} is unknown: use {', '.join(MODES)}")
     if app.config["FSA_MODE"] == "debug4":

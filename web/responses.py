@@ -1,4 +1,4 @@
-"""Responses: how they are written, and the security headers that each of them has."""
+"""Responses: how they are written, and their security headers."""
 
 import contextlib
 import logging
@@ -15,14 +15,14 @@ from web import slow_clients
 
 ASCII = re.compile(r"[!-~]*")  # of which addresses are made
 HEADERS = {
-    "Cache-Control": "no-store",  # answers are somebody's own, unless they say otherwise
+    "Cache-Control": "no-store",  # responses are private to a user, unless they say otherwise
     "Referrer-Policy": "no-referrer",
     "X-Content-Type-Options": "nosniff",
 }
 AS_FLASK = orjson.OPT_SORT_KEYS | orjson.OPT_PASSTHROUGH_DATACLASS | orjson.OPT_PASSTHROUGH_DATETIME
 HSTS = "max-age=31536000"  # seconds: a year (RFC 6797)
 PAGE_HEADERS = {
-    # nothing inline, and nothing from elsewhere
+    # nothing inline, and nothing from other origins
     "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; "
     "img-src 'self' data:; connect-src 'self'; base-uri 'none'; form-action 'none'; "
     "frame-ancestors 'none'",
@@ -31,10 +31,10 @@ PAGE_HEADERS = {
 
 
 class Response(flask.Response):
-    """A response that, where it is whole, goes out as it is: not copied, and in one piece."""
+    """A response whose complete body is sent at once, without a copy."""
 
     def get_app_iter(self, environ: dict[str, Any]) -> Iterable[bytes]:
-        """The body, as a list: a server sends that at once, and asks for each part of others."""
+        """The body as a list, which a server sends at once, not part by part."""
         if not self.is_sequence or self.direct_passthrough:
             return super().get_app_iter(environ)
         is_empty = environ["REQUEST_METHOD"] == "HEAD" or self.status_code in (204, 304)
@@ -43,7 +43,7 @@ class Response(flask.Response):
         return body
 
     def get_wsgi_headers(self, environ: dict[str, Any]) -> Headers:
-        """The headers; Werkzeug would copy them to add a length, or to quote an address."""
+        """The headers, without the copy that Werkzeug makes to add a length or quote an address."""
         values = {name.lower(): value for name, value in self.headers}
         is_quoted = ASCII.fullmatch(values.get("location", "")) and "content-location" not in values
         if self.status_code in (200, 201) and "content-length" in values and is_quoted:
@@ -52,7 +52,7 @@ class Response(flask.Response):
 
 
 class JSONProvider(fsa._JSONProvider):
-    """Writes JSON by orjson, as Flask would but for those values that orjson cannot write.
+    """Writes JSON by orjson, or by Flask for values that orjson cannot write.
 
     FlaskSimpleAuth's own, which knows dates and dataclasses, is private.
     """
@@ -60,7 +60,7 @@ class JSONProvider(fsa._JSONProvider):
     def response(self, *args: Any, **kwargs: Any) -> Any:
         """A response with a value as its body."""
         if len(args) == 1 and not kwargs:
-            # integers beyond 64 bits and lone surrogates are not orjson's
+            # orjson cannot write integers of more than 64 bits and lone surrogates
             with contextlib.suppress(TypeError):
                 body = orjson.dumps(args[0], self._plain, AS_FLASK) + b"\n"
                 return flask.current_app.response_class(body, content_type="application/json")
@@ -71,7 +71,7 @@ class JSONProvider(fsa._JSONProvider):
 
 
 def finish_response(response: flask.Response) -> flask.Response:
-    """After a request: add the headers that keep browsers from guessing and from keeping."""
+    """After a request: add headers against sniffing and caching, and for HTTPS (HSTS)."""
     slow_clients.limit_unread(response)
     names = {name for name, _ in response.headers}
     for name, value in HEADERS.items():
@@ -79,14 +79,14 @@ def finish_response(response: flask.Response) -> flask.Response:
             response.headers.add(name, value)
     if response.mimetype == "text/html":
         response.headers.update(PAGE_HEADERS)
-    # not for localhost, where whatever else a developer runs would have to speak TLS as well
+    # not for localhost, where a developer's other servers would need TLS as well
     if flask.request.is_secure and flask.request.host.partition(":")[0] != "localhost":
         response.headers["Strict-Transport-Security"] = HSTS
     return response
 
 
 def hide_query(record: logging.LogRecord) -> bool:
-    """Leave what is behind the `?` out of a line of Werkzeug's access log: it may be a secret."""
+    """Remove the query string from a line of Werkzeug's access log: it may have a secret."""
     if isinstance(record.args, tuple):
         hidden = (re.sub(r"\?\S*", "?…", a) if isinstance(a, str) else a for a in record.args)
         record.args = tuple(hidden)

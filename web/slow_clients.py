@@ -34,30 +34,30 @@ log = logging.getLogger("acme")
 READERS = 24  # bodies that each worker waits for at once
 MAX_CLIENT_READERS = 20  # of these, for one client
 MAX_PENALIZED_READERS = 2  # the same for a client that has been cut off
-PENALTY_SECONDS = 60.0  # for which that is so
+PENALTY_SECONDS = 60.0  # for which the lower limit holds
 BODY_TIMEOUT = 15.0  # seconds for a body to arrive
 BODY_TIMEOUT_UNDER_LOAD = 1.0  # seconds, while more than half of the slots are taken
-SLOT_TIMEOUT = 0.05  # seconds to wait for a slot: an honest client holds one for far less
+SLOT_TIMEOUT = 0.05  # seconds to wait for a slot: a normal client holds one for much less
 READ_TIMEOUT = 15.0  # seconds for a client to read some of what has been sent
 LARGE_BYTES = 2**14  # responses from here on count as large
 MAX_CLIENT_UNREAD_BYTES = 2**23  # of large responses that a client can leave unread
 MAX_UNREAD_BYTES = 2**26  # of large responses that all clients together can leave unread
-EVERYONE = "everyone"  # no client's name
+EVERYONE = "everyone"  # stands for all clients together
 FD_FOLDER = "/dev/fd"
 
 
 class _Reader(NamedTuple):
-    client: str  # address, or network, counted as one
+    client: str  # address or network, see rate_limit.network
     port: str  # of this server
     since: float  # monotonic seconds; infinity if the connection must not be cut off
 
 
 _numbers = itertools.count()
-_lock = threading.Lock()  # of what follows
+_lock = threading.Lock()  # for the variables below
 _readers: dict[int, _Reader] = {}
-_penalized: dict[str, float] = {}  # clients, and when they are forgiven: monotonic seconds
+_penalized: dict[str, float] = {}  # clients, and when the penalty ends: monotonic seconds
 _unchecked: dict[str, int] = {}  # bytes of large responses since a client's last check
-_refused: dict[str, float] = {}  # clients that get none, and until when: monotonic seconds
+_refused: dict[str, float] = {}  # clients without large responses, and until when (monotonic)
 _watcher: threading.Thread | None = None
 
 
@@ -96,7 +96,7 @@ def _is_proxied(request: flask.Request) -> bool:
 
 def _reserve(number: int, reader: _Reader) -> bool:
     with _lock:
-        if len(_readers) >= MAX_PENALIZED_READERS:  # with fewer, nobody is at a limit
+        if len(_readers) >= MAX_PENALIZED_READERS:  # with fewer, no client is at a limit
             most = MAX_PENALIZED_READERS if reader.client in _penalized else MAX_CLIENT_READERS
             own = sum(other.client == reader.client for other in list(_readers.values()))
             if len(_readers) >= READERS or own >= most:
@@ -115,9 +115,9 @@ def _wait_for_slot(number: int, reader: _Reader) -> None:
 
 
 def watch() -> None:
-    """Start the thread that applies the time limits in this process, unless it runs."""
+    """Start the thread that enforces the time limits in this process, unless it runs."""
     global _watcher
-    if _watcher is None or not _watcher.is_alive():  # it is not, in a forked process
+    if _watcher is None or not _watcher.is_alive():  # it does not run in a forked process
         with _lock:
             if _watcher is None or not _watcher.is_alive():
                 _watcher = threading.Thread(target=_watch, name="slow-clients", daemon=True)
@@ -132,12 +132,12 @@ def _watch() -> None:
             is_limited = is_limited or limit_reading()
             cut_off_late()
         except Exception:
-            log.exception("slow-client protection failed, and goes on")
-            time.sleep(1)  # so that an error that lasts does not fill the log
+            log.exception("slow-client protection failed, and continues")
+            time.sleep(1)  # so that a persistent error does not fill the log
 
 
 def cut_off_late() -> None:
-    """Reset all connections of each client that has a late body; forgive those cut off before."""
+    """Reset all connections of each client that has a late body; end penalties that are over."""
     now = time.monotonic()
     for client in [client for client, end in _penalized.items() if end <= now]:
         del _penalized[client]
@@ -150,8 +150,8 @@ def cut_off_late() -> None:
     _penalized.update(dict.fromkeys(clients, now + PENALTY_SECONDS))
     for connection, client in _connections({reader.port for reader in late}):
         if client in clients:
-            with contextlib.suppress(OSError):  # it may have ended meanwhile
-                # what has not been read is dropped, too
+            with contextlib.suppress(OSError):  # it may be closed already
+                # drops unread data as well
                 connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
                 connection.shutdown(socket.SHUT_RDWR)
     names = ", ".join(sorted(clients))
@@ -173,9 +173,9 @@ def limit_reading() -> bool:
 
 
 def limit_unread(response: flask.Response) -> None:
-    """Make a large response a 503 if there are too many connections, of its client or in all.
+    """Make a large response a 503 if its client, or all together, have too many connections.
 
-    None of them may be read, and each can hold one response.
+    Each connection can hold one response that is not read.
     """
     if not response.is_sequence:
         return
@@ -206,12 +206,12 @@ def _can_stay_unread(request: flask.Request, size: int) -> bool:
 
 
 def _fits(name: str, port: str, size: int, most: int) -> bool:
-    """Whether a response on each connection of a client takes at most so many bytes in all."""
+    """Whether a response on each connection of a client takes at most `most` bytes in all."""
     now = time.monotonic()
     if now < _refused.get(name, 0):
         return False
     _unchecked[name] = _unchecked.get(name, 0) + size
-    if _unchecked[name] > most:  # rarely, since counting takes some 8 us a connection
+    if _unchecked[name] > most:  # seldom, since counting takes about 8 us a connection
         number = sum(name in (client, EVERYONE) for _, client in _connections({port}))
         if number > 1 and number * size > most:
             _refused[name] = now + 1
@@ -221,16 +221,16 @@ def _fits(name: str, port: str, size: int, most: int) -> bool:
 
 
 def _connections(ports: set[str]) -> Iterator[tuple[socket.socket, str]]:
-    """Connections to this server's ports, each with its client; only until the next one."""
+    """Connections to this server's ports, each with its client; closed at the next iteration."""
     for connection in _sockets():
-        with contextlib.suppress(OSError):  # it listens, or it has ended
+        with contextlib.suppress(OSError):  # it is listening, or closed
             client = rate_limit.network(connection.getpeername()[0])
             if str(connection.getsockname()[1]) in ports:
                 yield connection, client
 
 
 def _sockets() -> Iterator[socket.socket]:
-    """Duplicates of the Internet sockets of this process, each closed when the next one is taken.
+    """Duplicates of the Internet sockets of this process, each closed at the next iteration.
 
     A duplicate cannot become another connection meanwhile. Only sockets are duplicated: to close
     the duplicate of a file would release the locks (fcntl) that the process has on it, SQLite's
@@ -244,7 +244,7 @@ def _sockets() -> Iterator[socket.socket]:
         except OSError:  # it has been closed
             continue
         if not stat.S_ISSOCK(os.fstat(duplicate).st_mode):
-            continue  # it became a file in between: rather leave it open, for its locks
+            continue  # it became a file in between: leave it open, for its locks
         with contextlib.closing(socket.socket(fileno=duplicate)) as found:
             if found.family in (socket.AF_INET, socket.AF_INET6):
                 yield found

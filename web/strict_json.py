@@ -1,4 +1,4 @@
-"""A strict JSON parser (RFC 8259), for bodies and for parameters that are JSON."""
+"""A strict JSON parser (RFC 8259), for bodies and for parameters in JSON."""
 
 import json
 import math
@@ -14,8 +14,8 @@ _TEXT = re.compile(r'"(?>[^"\\]+|\\.)*+"?', re.DOTALL)
 def loads(text: str) -> Any:
     """A value from its JSON text (RFC 8259), strict where Python's `json` is lenient.
 
-    Raises ValueError for what is malformed, ambiguous (a member twice), beyond what every store and
-    client can hold (NaN, infinities, lone surrogates), or takes too much time and memory (more than
+    Raises ValueError for what is malformed, ambiguous (a duplicate member), not storable by every
+    store and client (NaN, infinities, lone surrogates), or too costly in time and memory (more than
     100 levels, more than 100,000 arrays, objects and values in them).
     """
     # cheap sufficient tests first, as most texts have few brackets and commas
@@ -42,7 +42,7 @@ def loads(text: str) -> Any:
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     members = dict(pairs)
     if len(members) < len(pairs):
-        raise ValueError("a member is there twice")
+        raise ValueError("duplicate member of an object")
     return members
 
 
@@ -60,7 +60,7 @@ _decoder = json.JSONDecoder(object_pairs_hook=_object, parse_constant=_constant,
 
 
 def _check_count(text: str) -> None:
-    """Refuse too many values, before they take memory: brackets and commas, but none in a text."""
+    """Refuse too many values before they take memory: count brackets and commas outside strings."""
     text = _TEXT.sub("", text)
     if text.count("[") + text.count("{") + text.count(",") > MAX_VALUES:
         raise ValueError(f"more than {MAX_VALUES} arrays, objects and values in them")
