@@ -31,7 +31,7 @@ SWEEP_SECONDS = 60.0  # between two removals of expired sessions
 
 @dataclasses.dataclass
 class _User:
-    """What the store in memory keeps of a user."""
+    """A user in the store in memory."""
 
     password: str
     email: str
@@ -177,7 +177,7 @@ class AcmeData(Store):
             return ended
 
     def _end(self, sessions: Iterable[str]) -> int:
-        """End sessions; how many."""
+        """End sessions; returns their number."""
         ended = list(sessions)
         for name in ended:
             self.users[self.sessions.pop(name).session.login].sessions.remove(name)

@@ -54,7 +54,7 @@ def user_may_access(login: str, account: str, mode: str | None) -> bool:
     """Whether a user may access an account: its user may, and admins unless mode is `self`."""
     if login != account and (mode == "self" or not db.user_is_admin(login)):
         raise fsa.ErrorResponse("that is somebody else's account", 403)
-    if not re.fullmatch(Login.PATTERN, account):  # no store has such a login
+    if not re.fullmatch(Login.PATTERN, account):  # no store has this login
         raise no_user(account)
     return True
 
@@ -68,7 +68,7 @@ PERMISSIONS = {"stuff": user_owns_stuff, "user": user_may_access}
 
 
 def _scheme(app: fsa.Flask, hook: Hook) -> Hook:
-    """A hook whose unexpected exceptions are a 500, where FlaskSimpleAuth would make them a 401.
+    """A hook whose unexpected exceptions are a 500; FlaskSimpleAuth would make them a 401.
 
     Invalid credentials are final: valid ones of another scheme in the same request do not help.
     """

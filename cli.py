@@ -31,7 +31,7 @@ group = AppGroup("db", help="Manage the database: schema, backups, export and im
 def is_own_command() -> bool:
     """Whether `flask` imports the application for one of the application's own commands.
 
-    Those open the database when they use it: `db upgrade` could not run on an older schema.
+    They open the database at first use: otherwise `db upgrade` would fail on an older schema.
     """
     context = click.get_current_context(silent=True)
     return context is not None and isinstance(context.command, FlaskGroup)
@@ -58,7 +58,7 @@ def _store() -> Iterator[SqlStore]:
 
 @contextlib.contextmanager
 def _new_file(path: Path) -> Iterator[Path]:
-    """A file for secrets, mode 600, that gets its name only when it is complete."""
+    """A file for secrets (mode 600), renamed to its name when it is complete."""
     if path.exists():
         raise ValueError(f"{path} exists: choose another name")
     part = path.with_name(f"{path.name}.part")

@@ -1,4 +1,4 @@
-"""The database: `db`, which stands for the store that the configuration names."""
+"""The database: `db`, a reference to the store that the configuration names."""
 
 import functools
 import re
@@ -20,7 +20,7 @@ _current: base.Store | None = None
 
 
 def use(store: base.Store) -> base.Store | None:
-    """Let `db` stand for a store, in all threads; returns the one that it stood for before."""
+    """Let `db` refer to a store, in all threads; returns the one that it referred to before."""
     global _current
     before, _current = _current, store
     _reference.set(store)
@@ -28,14 +28,14 @@ def use(store: base.Store) -> base.Store | None:
 
 
 def connections_for(workers: int) -> int:
-    """How many connections each of so many processes may have: PostgreSQL takes 100 by default."""
+    """How many connections each of `processes` may have: PostgreSQL accepts 100 by default."""
     return min(CONNECTIONS, 90 // workers)
 
 
 def open_store(url: str, connections: int = CONNECTIONS) -> base.Store:
-    """The store of a URL, as in `ACME_DATABASE`; ValueError if it is none. Connects to nothing.
+    """The store of a URL, as in `ACME_DATABASE`; ValueError if it is invalid. Does not connect.
 
-    At most so many `connections` are open at the same time.
+    At most `connections` connections are open at the same time.
     """
     scheme, colon, _ = url.partition(":")
     if url == "memory:":
@@ -55,9 +55,9 @@ def open_store(url: str, connections: int = CONNECTIONS) -> base.Store:
 
 
 def init_app(app: fsa.Flask, at_first_use: bool = False) -> None:
-    """Let `db` stand for the store `ACME_DATABASE`, opened now or when `db` is first used.
+    """Let `db` refer to the store `ACME_DATABASE`, opened now or when `db` is first used.
 
-    Raises ValueError, here or there, as `_open_configured`.
+    Opening it raises ValueError, see `_open_configured`.
     """
     if at_first_use:
         open_once = functools.cache(lambda: _open_configured(app))
@@ -67,7 +67,7 @@ def init_app(app: fsa.Flask, at_first_use: bool = False) -> None:
 
 
 def _open_configured(app: fsa.Flask) -> base.Store:
-    """Open the store `ACME_DATABASE`, and make the administrator if there are no users at all.
+    """Open the store `ACME_DATABASE`, and add the administrator if there are no users.
 
     An empty database is set up. Raises ValueError for a store that is unknown, unavailable, or of
     another schema, and for a first password that is missing or weak.
@@ -83,7 +83,7 @@ def _open_configured(app: fsa.Flask) -> base.Store:
             _add_first_user(app, store)
     except fsa.ErrorResponse as e:
         raise ValueError(f"ACME_DATABASE: {e.__cause__ or e.message}".partition("\n")[0]) from e
-    except getattr(store, "driver_error", ()) as e:  # a table or a right is missing
+    except getattr(store, "driver_error", ()) as e:  # a table or a privilege is missing
         raise ValueError(f"ACME_DATABASE: {e}".partition("\n")[0]) from e
     finally:
         store.close()  # each process opens connections of its own, after the fork
@@ -91,7 +91,7 @@ def _open_configured(app: fsa.Flask) -> base.Store:
 
 
 def _add_first_user(app: fsa.Flask, store: base.Store) -> None:
-    """The administrator `acme` with the password `ACME_PASS`, which must be there and strong."""
+    """The administrator `acme` with the password `ACME_PASS`, which must be set and strong."""
     rule = (
         f"it takes {app.config['FSA_PASSWORD_LENGTH']} characters or more, "
         "with an upper case letter, a lower case letter and a digit among them"
@@ -105,5 +105,5 @@ def _add_first_user(app: fsa.Flask, store: base.Store) -> None:
     try:
         store.add_user("acme", hashed, "acme@acme.org", True)
     except fsa.ErrorResponse as e:
-        if e.status != 409:  # another process was quicker
+        if e.status != 409:  # another process has added the user
             raise

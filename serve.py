@@ -1,7 +1,7 @@
 """`make run`: serve Acme with granian, in production.
 
-Makes the secrets on its first start, refuses what would not be safe, says in one screen how to use
-the server, and runs until Ctrl-C or SIGTERM.
+Creates secrets on its first start, refuses unsafe settings, prints how to use the server, and runs
+until Ctrl-C or SIGTERM.
 """
 
 import contextlib
@@ -48,20 +48,20 @@ from web.application import ConfigurationError
 from web.parameters import parse_queue
 
 ENV_FILE = Path(__file__).with_name(".env")
-# of each worker: eight go on while all others wait, for slow clients and in queues
+# of each worker: eight stay free if all others wait for slow clients and in queues
 THREADS = slow_clients.READERS + hash_queue.size + parse_queue.size + cpu_queue.size + 8
 MAX_HEADERS = 2**16  # bytes, then 431
 IDLE = 10  # seconds for the headers of a request, and between two on one connection
-CURVES = ("secp256r1", "secp384r1")  # that granian's TLS has
+CURVES = ("secp256r1", "secp384r1")  # that granian supports
 STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 CONNECTIONS = 1024  # of each worker; more wait until one of them ends
 
 
 def load_secrets() -> None:
-    """Complete the environment from `.env` (mode 600), and that with the secrets it has not."""
+    """Complete the environment from `.env` (mode 600), which gets new secrets for missing ones."""
     dotenv.load_dotenv(ENV_FILE, override=False)
     made = {
-        # the end makes sure of a digit and of letters of both cases
+        # the suffix ensures a digit and letters of both cases
         "ACME_PASS": f"{secrets.token_urlsafe(12)}-Aa0",
         "ACME_TOKEN_SECRET": secrets.token_urlsafe(32),
     }
@@ -99,7 +99,7 @@ def tls_files() -> tuple[Path, Path] | tuple[None, None]:
 
 
 def check_certificate(path: str) -> None:
-    """Exit if granian has no use for the key of a certificate; warn if clients will refuse it."""
+    """Exit if granian cannot use the key of a certificate; warn if clients will refuse it."""
     certificate = x509.load_pem_x509_certificates(Path(path).read_bytes())[0]
     kind = certificate.public_key()
     is_elliptic = isinstance(kind, ec.EllipticCurvePublicKey) and kind.curve.name in CURVES
@@ -111,7 +111,7 @@ def check_certificate(path: str) -> None:
 
 
 def check_address(host: str, port: int, tls: bool) -> None:
-    """Exit if the address is unsafe, no address of this machine, or somebody listens there."""
+    """Exit if the address is unsafe, not of this machine, or in use."""
     try:
         address = ipaddress.ip_address(host)
     except ValueError:
@@ -143,7 +143,7 @@ def upgrade(url: str) -> None:
 
 
 def place(url: str) -> str:
-    """Where the data are, for people: without the password of a URL."""
+    """The database as shown to users: without the password of a URL."""
     if url == "memory:":
         return "memory: what is stored ends with it"
     if url.startswith("sqlite:"):
@@ -153,22 +153,22 @@ def place(url: str) -> str:
 
 
 def share_heap() -> None:
-    """Let all threads use one heap: in one of its own each keeps the 19 MiB of its last hash."""
-    with contextlib.suppress(AttributeError, OSError):  # glibc has it, others need it not
+    """Let all threads use one heap: separate ones would each keep the 19 MiB of a hash."""
+    with contextlib.suppress(AttributeError, OSError):  # only glibc has separate heaps
         ctypes.CDLL(None).mallopt(-8, 1)  # M_ARENA_MAX
 
 
 def end_with_parent() -> None:
     """Let Linux end this worker when the process that it was forked from has been killed.
 
-    It would go on, on the same port, and nobody would replace it.
+    Otherwise it would keep the port without a parent that restarts it.
     """
     with contextlib.suppress(AttributeError, OSError):
         ctypes.CDLL(None).prctl(1, signal.SIGTERM)  # PR_SET_PDEATHSIG
 
 
 def greet(here: str, database_url: str, given: bool) -> None:
-    """Tell how to use the server at a URL; `given` if the password is not from `.env`."""
+    """Print how to use the server at a URL; `given` if the password is not from `.env`."""
     where, read = (
         ("the environment", "") if given else (ENV_FILE, f". {shlex.quote(str(ENV_FILE))} && ")
     )
@@ -185,17 +185,17 @@ def greet(here: str, database_url: str, given: bool) -> None:
 
 
 def raise_file_limit() -> None:
-    """Let each worker have as many descriptors as its connections take, if the system lets it."""
+    """Allow each worker a descriptor for each of its connections, as far as the system permits."""
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
-    with contextlib.suppress(OSError, ValueError):  # macOS: its limit is another one
+    with contextlib.suppress(OSError, ValueError):  # macOS has another limit
         resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
 
 
 def hide_environment() -> None:
-    """Keep the environment of the process out of requests and, as to Acme's, of child processes.
+    """Keep the environment out of requests, and Acme's variables out of child processes.
 
-    granian copies `os.environ` into the WSGI environ of each request. Workers are forked, with the
-    configuration that has been read from it already.
+    granian copies `os.environ` into the WSGI environ of each request. Workers are forked after the
+    configuration has been read from it.
     """
     setattr(granian.wsgi, "os", types.SimpleNamespace(environ={}))  # noqa: B010
     for name in [name for name in os.environ if name.startswith("ACME_")]:
@@ -203,17 +203,17 @@ def hide_environment() -> None:
 
 
 def prepare_workers() -> None:
-    """Before the workers are forked: what they share, and what they must not have."""
+    """Before the workers are forked: load shared modules, and hide the environment."""
     hide_environment()
     multiprocessing.set_start_method("fork", force=True)
     os.register_at_fork(after_in_child=end_with_parent)
-    gc.freeze()  # what has been loaded is theirs for good: nothing to look through for garbage
+    gc.freeze()  # loaded modules are shared and stay: garbage collection need not scan them
 
 
 def handle_signals() -> None:
-    """Until granian does: end in silence at SIGINT and SIGTERM, and outlive SIGHUP.
+    """Until granian handles signals: exit silently at SIGINT and SIGTERM, and ignore SIGHUP.
 
-    A worker that has just been forked ends at SIGTERM as well.
+    A worker that has just been forked exits at SIGTERM as well.
     """
     for number in STOP_SIGNALS:
         signal.signal(number, lambda *_: os._exit(0))
@@ -222,7 +222,7 @@ def handle_signals() -> None:
 
 
 def prepare_process() -> None:
-    """Before anything else: what cannot be set later."""
+    """Before anything else: settings of the process that cannot be made later."""
     handle_signals()
     raise_file_limit()
     share_heap()
@@ -238,7 +238,7 @@ def wait_for_signal(stop: Callable[..., None], _reload: Any = None) -> None:
 
     def wait() -> None:
         signal.sigwait({signal.SIGTERM})
-        time.sleep(0.2)  # seconds for the parent to get its own signal
+        time.sleep(0.2)  # seconds for the parent to receive its own signal
         stop(None, None)
 
     threading.Thread(target=wait, name="signals", daemon=True).start()
@@ -248,14 +248,14 @@ def load_worker() -> Any:
     """In a worker, before it serves: the application."""
     import app
 
-    signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS)  # in threads that start later as well
+    signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS)  # inherited by threads that start later
     setattr(granian._signals, "set_main_signals", wait_for_signal)  # noqa: B010
     slow_clients.watch()
     return app.app
 
 
 def main() -> None:
-    """Serve until told to stop."""
+    """Serve until Ctrl-C or SIGTERM."""
     prepare_process()
     given = "ACME_PASS" in os.environ
     try:
@@ -294,13 +294,13 @@ def main() -> None:
         port=port,
         interface=Interfaces.WSGI,
         workers=workers,
-        http=HTTPModes.http1,  # which has a time limit for whoever connects and says nothing
+        http=HTTPModes.http1,  # has a time limit for connections without a request
         http1_settings=HTTP1Settings(header_read_timeout=IDLE * 1000, max_buffer_size=MAX_HEADERS),
         backpressure=CONNECTIONS,
         blocking_threads=THREADS,
         log_level=LogLevels.error,
         respawn_failed_workers=True,
-        workers_kill_timeout=10,  # seconds for what is still being answered
+        workers_kill_timeout=10,  # seconds for requests in progress
         ssl_cert=cert,
         ssl_key=key,
     ).serve()

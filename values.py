@@ -1,7 +1,7 @@
-"""The types of values: each holds its rule, so that a value that exists is a valid value.
+"""The types of values: each checks its rule, so that every value is a valid one.
 
-Each is made from what a request contains, and refuses anything else with an error 400 that says
-what would do. `SCHEMA` is the same rule as JSON Schema, for openapi/.
+A type takes a value of a request, or refuses it with an error 400 that says what is expected.
+`SCHEMA` is the same rule as JSON Schema, for openapi/.
 """
 
 import base64
@@ -38,9 +38,9 @@ class Login(str):
 
 
 class Password(str):
-    """A password in clear, at most 256 characters: how strong it must be, `acme.conf` says.
+    """A password in plain text, at most 256 characters; `acme.conf` says how strong it must be.
 
-    It never appears in an error, in its own representation, nor in a URL.
+    It never appears in an error, in its own representation, or in a URL.
     """
 
     SECRET = True
@@ -68,7 +68,7 @@ class NewPassword(Password):
 
 
 class PasswordHash(str):
-    """The hash of a password, as an import brings it: a whole one, and not too costly to verify.
+    """The hash of a password in an import: complete, and not too costly to verify.
 
     That is argon2 in the PHC string format, or bcrypt. Each verification of a hash at the limits
     takes about 0.4 seconds of CPU, and with argon2 128 MiB.
@@ -77,7 +77,7 @@ class PasswordHash(str):
     MAX_KIB = 128 * 1024
     MAX_KIB_PASSES = 256 * 1024  # memory times passes
     MAX_LANES = 16
-    DIGESTS = (16, 24, 32, 64)  # bytes that libraries make: any other length is cut off
+    DIGESTS = (16, 24, 32, 64)  # bytes, as libraries make them: any other length is truncated
     ARGON2 = re.compile(
         r"\$argon2(?:id|i|d)(?:\$v=1[69])?"
         r"\$m=([1-9][0-9]{0,9}),t=([1-9][0-9]{0,9}),p=([1-9][0-9]{0,9})"
@@ -116,7 +116,7 @@ class PasswordHash(str):
 
 
 def _decoded_size(text: str) -> int:
-    """How many bytes a text in base64 without padding is, 0 if it is none."""
+    """How many bytes a text in base64 without padding is, 0 if it is not base64."""
     try:
         data = base64.b64decode(text + "=" * (-len(text) % 4), validate=True)
     except ValueError:
@@ -134,7 +134,7 @@ class OtpSecret(str):
 
 
 class Email(str):
-    """An e-mail address (RFC 5322, RFC 6531), normalized; nobody asks whether it exists."""
+    """An e-mail address (RFC 5322, RFC 6531), normalized; whether it exists is not checked."""
 
     MAX_LENGTH = 254  # RFC 5321
     SCHEMA: ClassVar[Schema] = {
@@ -167,7 +167,7 @@ class Name(str):
         "type": "string",
         "maxLength": MAX_LENGTH,
         "pattern": r"^(?!\.{1,2}$)[^\s/]([^/]*[^\s/])?$",
-        "format": "printable",  # no standard has that
+        "format": "printable",  # no standard allows that
         "examples": ["pinte"],
     }
 
@@ -214,7 +214,7 @@ class Price(float):
 
 
 class Limit(int):
-    """How many things a page holds at most: an integer from 1 to 1,000."""
+    """The maximum length of a page: an integer from 1 to 1,000."""
 
     SCHEMA: ClassVar[Schema] = {"type": "integer", "minimum": 1, "maximum": MAX_PAGE}
 
@@ -260,7 +260,7 @@ class Code(str):
 
 
 class Delete(str):
-    """The word `delete`, for what must not happen by mistake."""
+    """The word `delete`, which confirms a deletion."""
 
     SCHEMA: ClassVar[Schema] = {"type": "string", "const": "delete"}
 
@@ -303,7 +303,7 @@ class Numbers(list[int]):
 def _birthday(value: object) -> datetime.date:
     """A date from its text (RFC 3339 full-date), not after tomorrow in UTC.
 
-    Somewhere east tomorrow has begun; pydantic alone would take numbers and times for dates.
+    East of UTC tomorrow has begun; pydantic alone would take numbers and times for dates.
     """
     if not isinstance(value, str) or not re.fullmatch(r"[0-9]{4}-[0-9]{2}-[0-9]{2}", value):
         raise ValueError("must be a date such as 2020-07-29")
@@ -315,7 +315,7 @@ def _birthday(value: object) -> datetime.date:
 
 @dataclass(config=ConfigDict(extra="forbid"))
 class Someone:
-    """Somebody with a name of 1 to 200 characters and a date of birth, and nothing else."""
+    """A person with a name of 1 to 200 characters and a date of birth."""
 
     name: Annotated[str, Field(min_length=1, max_length=200, examples=["Susie"])]
     born: Annotated[datetime.date, BeforeValidator(_birthday), Field(examples=["2020-07-29"])]

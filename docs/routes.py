@@ -23,7 +23,7 @@ from openapi.routes import Route, kind_of, routes
 FILE = Path(__file__).with_suffix(".md")
 # kind of caller: login, and schemes of the credentials
 CALLERS = {
-    "nobody": ("", ()),
+    "anonymous": ("", ()),
     "another user": ("calvin", ("token",)),
     "the user, the owner": ("susie", ("token",)),
     "an administrator": ("acme", ("token",)),
@@ -41,7 +41,7 @@ with authorization take a bearer token (`token`), HTTP Basic (`basic`), or `user
 among the parameters of a body (`param`), as the second table says.
 
 Responses are JSON. Every status from 400 up is `{"error": message}`: 400 for parameters, 401 for
-credentials, 403 for authorization and for pages of other origins, 404 for what does not exist, 413
+credentials, 403 for authorization and for other origins (CSRF), 404 for what does not exist, 413
 for a body over 1 MiB, 429 after too many failed attempts, 503 for an overloaded server or an
 unavailable database.
 
@@ -108,7 +108,7 @@ def _status(route: Route, login: str, schemes: tuple[str, ...]) -> int:
         if not login or route.realm or not set(schemes) & set(route.schemes):
             return 401
     elif route.cookie:
-        return 401  # nobody here has one
+        return 401  # no caller here has one
     for who in route.authz:
         try:
             if who in auth.GROUPS and not auth.GROUPS[who](login):
@@ -131,8 +131,8 @@ def statuses(route: Route) -> tuple[int, ...]:
     return tuple(_status(route, *caller) for caller in CALLERS.values())
 
 
-def page(app: fsa.Flask) -> str:
-    """The page, in Markdown."""
+def markdown(app: fsa.Flask) -> str:
+    """The tables in Markdown."""
     document = Document(app).document()
     schemas = document["components"]["schemas"]
     calls, callers = [], []
@@ -156,5 +156,5 @@ def page(app: fsa.Flask) -> str:
 if __name__ == "__main__":
     from app import app
 
-    FILE.write_text(page(app))
+    FILE.write_text(markdown(app))
     print(f"{FILE} has {sum(1 for _ in routes(app))} routes")

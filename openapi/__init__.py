@@ -47,7 +47,7 @@ def get_openapi() -> File:
 
 @docs.get("/docs", authz="OPEN")
 def get_docs() -> File:
-    """Get Swagger UI: the description as a page from which each route can be called."""
+    """Get Swagger UI, which shows the description and calls each route."""
     return send(HERE, "docs.html")
 
 

@@ -30,7 +30,7 @@ never in a URL. A method that a path does not support gets 405.
 ERRORS = {
     400: "A parameter is missing, unknown or wrong: the message says which and why.",
     401: "Credentials are missing or wrong, or the session has ended.",
-    403: "Forbidden for this user, from pages of other origins (CSRF), or for plain HTTP from "
+    403: "Forbidden for this user, from other origins (CSRF), or for plain HTTP from "
     "another machine.",
     404: "Not found.",
     409: "Conflict with existing data: the message says with what.",
@@ -52,7 +52,7 @@ SECURITY = {
 def _who(route: Route) -> str:
     """Who may call and how, in words; a permission is described by its hook's docstring."""
     if route.is_open:
-        return f"Takes the cookie `{route.cookie}`." if route.cookie else "Open to everybody."
+        return f"Takes the cookie `{route.cookie}`." if route.cookie else "Open: no authentication."
     words, rules = [], []
     for who in route.authz:
         if isinstance(who, tuple):
@@ -96,7 +96,7 @@ class Document:
             "components": {
                 "schemas": self.schemas,
                 "responses": self.errors,
-                # the usual ones last, where Swagger UI's dialog begins
+                # the usual ones last: Swagger UI's dialog starts with the last
                 "securitySchemes": dict(sorted(self.security.items(), key=_is_usual)),
             },
         }
@@ -138,7 +138,7 @@ class Document:
         if kind in (fsa.JsonData, Any):
             words = f"Any JSON value with at most {MAX_DEPTH} levels."
             return {"description": words, "examples": [["one", "two"]]}
-        if kind is Decimal:  # pydantic takes texts as well
+        if kind is Decimal:  # pydantic accepts texts as well
             return {"type": "number"}
         if hasattr(kind, "SCHEMA"):
             words = (inspect.getdoc(kind) or "").replace("\n", " ")
@@ -270,7 +270,7 @@ class Document:
         return dict(sorted(found.items()))
 
     def example(self, schema: dict[str, Any]) -> Any:
-        """An example value of a schema; None if an optional parameter is better left out."""
+        """An example value of a schema; None if an optional parameter should be left out."""
         if "$ref" in schema:
             return self.example(self.schemas[schema["$ref"].removeprefix(SCHEMAS)])
         if "properties" in schema:  # without optional members, one of which may be of the same type

@@ -36,7 +36,7 @@ Page = tuple[list[T], Literal[200], Annotated[dict[str, str], "Link"]]
 Created = tuple[T, Literal[201], Annotated[dict[str, str], "Location"]]
 Accepted = tuple[T, Literal[202]]
 Done = tuple[Literal[""], Literal[204]] | tuple[Literal[""], Literal[204], dict[str, str]]
-# the one error that a route declares; all others follow from the rest of its declaration
+# the only error that a route declares; the others follow from the rest of its declaration
 Conflict = tuple[Error, Literal[409]]
 
 

@@ -29,7 +29,7 @@ class Route(NamedTuple):
     authz: list[Any]  # "OPEN", "AUTH", a group, or a permission with its parameter
     schemes: list[str]
     realm: str | None
-    is_queued: bool  # whether it is 503 while many others compute
+    is_queued: bool  # whether it is 503 while its queue is full
 
     @property
     def is_open(self) -> bool:
@@ -57,7 +57,7 @@ class Route(NamedTuple):
         found: dict[int, tuple[Any, str | None]] = {}
         for kind in members(hint):
             parts = get_args(kind) if get_origin(kind) is tuple else (kind, Literal[200])
-            (status,) = get_args(parts[1]) or (200,)  # a plain `int` does not tell
+            (status,) = get_args(parts[1]) or (200,)  # a plain `int` does not have one
             found[status] = parts[0], getattr(parts[-1], "__metadata__", (None,))[0]
         return found
 

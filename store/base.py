@@ -79,7 +79,7 @@ class Store(abc.ABC):
 
     @abc.abstractmethod
     def user_is_admin(self, login: str) -> bool:
-        """Whether there is such a user, who is active and an administrator."""
+        """Whether a user exists, is active and is an administrator."""
 
     @abc.abstractmethod
     def get_credentials(self, login: str) -> Credentials | None:
@@ -110,8 +110,8 @@ class Store(abc.ABC):
     def delete_user(self, login: str, stuff: bool = False) -> None:
         """Delete a user with all sessions, and with the user's stuff if `stuff` is true.
 
-        Raises 404 for an unknown user, 409 if the user owns stuff that is to be left, or no active
-        administrator would be left.
+        Raises 404 for an unknown user, 409 if the user owns stuff and `stuff` is false, or no
+        active administrator would be left.
         """
 
     @abc.abstractmethod
@@ -174,8 +174,8 @@ class Store(abc.ABC):
     def set_otp(self, login: str, secret: str, checked: str | None = None) -> None:
         """Give a user a new secret for one-time passwords, not yet on; 409 if they are on.
 
-        If `checked` is given, 403 unless the user is active and has that password hash. The steps
-        used with another secret do not count, whatever time it was then.
+        If `checked` is given, 403 unless the user is active and has that password hash. Time steps
+        that were used with another secret may be used again.
         """
 
     @abc.abstractmethod
@@ -186,7 +186,7 @@ class Store(abc.ABC):
     def use_otp(
         self, login: str, secret: str, step: int, on: bool | None = None, session: str = ""
     ) -> bool:
-        """Use the one-time password of a secret and time step, and switch them on or off if told.
+        """Use the one-time password of a secret and time step; `active` switches them on or off.
 
         Switching them on ends all sessions of the user but `session`. False, and nothing is
         changed, for a step that is not later than the last one used, and for a secret that is not
@@ -221,10 +221,10 @@ class Store(abc.ABC):
 
     @abc.abstractmethod
     def close(self) -> None:
-        """Close what is open; the next call opens it again."""
+        """Close all connections; the next call opens one again."""
 
 
-# the errors that stores have in common
+# errors of all stores
 def _error(status: int, message: str) -> Callable[[str], fsa.ErrorResponse]:
     return lambda name: fsa.ErrorResponse(f"{message}: {name}", status)
 
@@ -246,7 +246,7 @@ otp_is_on = _error(409, "one-time passwords are on already")
 
 
 def boolean(value: object) -> bool:
-    """A boolean; 0 and 1 are none."""
+    """A boolean; 0 and 1 are refused."""
     if not isinstance(value, bool):
         raise fsa.ErrorResponse("admin, active and otp must be true or false", 400)
     return value
@@ -271,8 +271,8 @@ def _check_user(user: dict[str, Any]) -> None:
 class Table:
     """A table whose rows are exported as objects in JSON, and checked on import.
 
-    Each column has what makes a valid value of it, or raises an error 400. The first one is the
-    primary key, a text. `defaults` are for columns that exports of older versions lack.
+    Each column has a function that returns a valid value, or raises an error 400. The first column
+    is the primary key, a text. `defaults` are for columns that exports of older versions lack.
     """
 
     kind: str  # the name of its rows in an export
@@ -302,6 +302,6 @@ TABLES = {
 }
 # tables that are left out on purpose
 NOT_EXPORTED = {
-    "schema_version",  # is the migrations'
+    "schema_version",  # belongs to the migrations
     "sessions",  # end with the move: all users sign in again
 }

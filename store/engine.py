@@ -1,4 +1,4 @@
-"""An SQL engine: its queries, its connections, and what it alone can do."""
+"""An SQL engine: its queries, its connections, and its differences from other engines."""
 
 import abc
 import contextlib
@@ -42,7 +42,7 @@ class Backup(abc.ABC):
 
     @abc.abstractmethod
     def objects(self) -> set[str]:
-        """Its tables and so on, as `Engine.schema_objects` has them."""
+        """Its tables, indexes and so on, in the format of `Engine.schema_objects`."""
 
     @abc.abstractmethod
     def load(self, connection: Any, tables: dict[str, list[str]]) -> int:
@@ -50,10 +50,10 @@ class Backup(abc.ABC):
 
 
 class Engine(abc.ABC):
-    """What SQLite and PostgreSQL have in common; each call takes a connection and gives it back.
+    """The common part of SQLite and PostgreSQL; each call takes a connection from the pool.
 
-    503 with `Retry-After` where the database is unavailable. Any other error of the driver is one
-    of ours, such as a query of a table that is missing, and becomes a 500.
+    503 with `Retry-After` if the database is unavailable. Any other error of the driver is an error
+    of Acme, such as a query of a missing table, and becomes a 500.
     """
 
     driver: str | type  # aiosql's name of the driver, or the adapter that runs queries
@@ -72,7 +72,7 @@ class Engine(abc.ABC):
 
     @abc.abstractmethod
     def exists(self) -> bool:
-        """Whether there is a database to connect to, as far as can be told without connecting."""
+        """Whether there is a database to connect to, by a check that does not connect."""
 
     @abc.abstractmethod
     def connect(self) -> Any:
@@ -80,7 +80,7 @@ class Engine(abc.ABC):
 
     @abc.abstractmethod
     def is_usable(self, connection: Any) -> bool:
-        """Whether an idle connection is still good, as far as can be told without a query."""
+        """Whether an idle connection still works, by a check without a query."""
 
     @abc.abstractmethod
     def in_transaction(self, connection: Any) -> bool:
@@ -88,7 +88,7 @@ class Engine(abc.ABC):
 
     @abc.abstractmethod
     def is_unavailable(self, e: BaseException) -> bool:
-        """Whether an error says that the database is unavailable, rather than a query wrong."""
+        """Whether an error means that the database is unavailable, not that a query is wrong."""
 
     @abc.abstractmethod
     def is_missing_owner(self, e: Exception) -> bool:
@@ -100,7 +100,7 @@ class Engine(abc.ABC):
 
     @abc.abstractmethod
     def confirm(self, connection: Any) -> None:
-        """Raise an error that is unavailable if what has been committed may be lost."""
+        """Raise an error that counts as unavailable if the commit may be lost."""
 
     @abc.abstractmethod
     def statements(self, script: str) -> Iterator[str]:
@@ -108,7 +108,7 @@ class Engine(abc.ABC):
 
     @abc.abstractmethod
     def prepare(self) -> None:
-        """Do what a migration needs and its transaction cannot do."""
+        """Prepare a database for migrations, outside their transaction."""
 
     @abc.abstractmethod
     def dialect(self, script: str) -> str:
@@ -142,7 +142,7 @@ class Engine(abc.ABC):
         return self.call(lambda connection: list(query(connection, **values))) or []
 
     def change(self, query: Any, /, **values: Any) -> Any:
-        """The result of a query that changes something, as `call`; 503 unless it is durable."""
+        """The result of a query that makes a change, like `call`; 503 unless it is durable."""
 
         def confirmed(connection: Any) -> Any:
             result = query(connection, **values)
@@ -164,7 +164,7 @@ class Engine(abc.ABC):
 
     @contextlib.contextmanager
     def transaction(self, begin: Callable[[Any], Any]) -> Iterator[Any]:
-        """A transaction, all or nothing; 503 unless what it changed is durable."""
+        """A transaction, all or nothing; 503 unless its changes are durable."""
         with self.connection() as connection:
             try:
                 begin(connection)
@@ -193,7 +193,7 @@ class Engine(abc.ABC):
         return {" ".join(text.split()) for (text,) in self.queries.get_schema_objects(connection)}
 
     def schema_version(self, connection: Any) -> int:
-        """How many of the migrations the database of a connection has seen; 0 if it is empty."""
+        """How many migrations were applied to the database of a connection; 0 if it is empty."""
         if not self.queries.schema_is_there(connection):
             return 0
         return self.queries.get_schema_version(connection) or 0
@@ -210,9 +210,9 @@ class Engine(abc.ABC):
             raise
 
     def _after_error(self, connection: Any, e: BaseException) -> None:
-        """Give a connection back, or close it if it may be broken; 503 for an unavailable database.
+        """Return a connection to the pool, or close it if it may be broken; 503 if unavailable.
 
-        A connection that had a wrong query may be used again, but not in its failed transaction.
+        A connection with a failed query may be used again, but not in its failed transaction.
         """
         if self.is_unavailable(e):
             self.pool.discard(connection)
@@ -223,7 +223,7 @@ class Engine(abc.ABC):
             self.pool.give_back(connection)
 
     def _unavailable(self, why: object) -> fsa.ErrorResponse:
-        """The 503; why goes to the log."""
+        """The 503; the reason goes to the log."""
         if time.monotonic() > self._logged + LOG_INTERVAL_SECONDS:
             self._logged = time.monotonic()
             log.error("the database is unavailable: %s", str(why).partition("\n")[0])

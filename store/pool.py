@@ -1,4 +1,4 @@
-"""A connection pool: a bounded number of connections, which calls take and give back."""
+"""A connection pool: a bounded number of connections, which calls take and return."""
 
 import collections
 import os
@@ -10,7 +10,7 @@ from collections.abc import Callable
 from typing import Any
 
 IDLE_SECONDS = 60.0  # then an idle connection is closed
-REAP_SECONDS = 5.0  # between two looks for these
+REAP_SECONDS = 5.0  # between two checks for these
 WAIT_SECONDS = 2.0  # that a call waits for a connection while all are in use
 
 
@@ -19,7 +19,7 @@ class PoolTimeoutError(Exception):
 
 
 class Pool:
-    """Connections that any thread may take; the one given back last is taken first.
+    """Connections for all threads; the one returned last is taken first.
 
     While all are in use calls wait in a queue, in their order. A process that is forked starts
     with an empty pool: it shares no connection with its parent.
@@ -43,7 +43,7 @@ class Pool:
         self._waiting: collections.deque[queue.SimpleQueue[Any]] = collections.deque()
 
     def take(self) -> Any:
-        """An idle connection that is usable, else a new one; PoolTimeoutError if none gets free."""
+        """A usable idle connection, else a new one; PoolTimeoutError if none becomes free."""
         connection = self._idle_one() if not self._waiting else None
         if connection is None:
             connection = self._wait()
@@ -77,10 +77,10 @@ class Pool:
                 if mine in self._waiting:
                     self._waiting.remove(mine)
                     raise PoolTimeoutError from None
-            return mine.get()  # it came at the last moment
+            return mine.get()  # one came at the last moment
 
     def _serve(self) -> None:
-        """Let those who wait have what there is; called with the lock."""
+        """Serve the waiting calls; the caller holds the lock."""
         while self._waiting:
             connection = self._idle_one()
             if connection is None:
@@ -90,14 +90,14 @@ class Pool:
             self._waiting.popleft().put(connection)
 
     def give_back(self, connection: Any) -> None:
-        """Let another call have a connection."""
+        """Return a connection to the pool."""
         self._idle.append((connection, time.monotonic()))
         if self._waiting:
             with self._lock:
                 self._serve()
 
     def discard(self, connection: Any) -> None:
-        """Close a connection in place of giving it back."""
+        """Close a connection instead of returning it."""
         connection.close()
         self._closed()
 
@@ -107,7 +107,7 @@ class Pool:
             self._serve()
 
     def close_idle(self, seconds: float = 0.0) -> None:
-        """Close the connections that have been idle for so many seconds."""
+        """Close the connections that have been idle for that many seconds."""
         limit = time.monotonic() - seconds
         while self._idle:
             try:
@@ -131,7 +131,7 @@ _pools_lock = threading.Lock()  # of these two
 
 
 def _start_reaper() -> None:
-    """Make sure of the thread that closes idle connections, one in a process."""
+    """Start the thread that closes idle connections, unless it runs: one in each process."""
     global _reaper
     with _pools_lock:
         if not _reaper:
@@ -149,7 +149,7 @@ def _reap() -> None:
 
 
 def _after_fork() -> None:
-    """In a child process there are neither the other threads nor what they locked."""
+    """A child process has neither the other threads of its parent nor their locks."""
     global _reaper, _pools_lock
     _reaper, _pools_lock = None, threading.Lock()
     for pool in list(_pools):

@@ -215,7 +215,7 @@ class SqlStore(Engine, base.Store):
             self._explain(stuff)
 
     def _explain(self, stuff: str) -> None:
-        """Raise why a change of stuff found none: 404 if it does not exist, else 403."""
+        """Raise the reason why a change found no stuff: 404 if it does not exist, else 403."""
         self.get_stuff(stuff)
         raise base.not_owner(stuff)
 

@@ -14,7 +14,7 @@ from store.engine import Engine
 from store.migrations import SchemaError
 
 BATCH_ROWS = 1_000  # that an export or import holds in memory
-# sessions end with a restore: those signed out since the backup was made must stay out
+# a restore ends all sessions: those that signed out after the backup must not come back
 NOT_RESTORED = {"schema_version", "sessions"}
 
 
@@ -22,7 +22,7 @@ def restore(store: Engine, path: Path) -> int:
     """Restore a backup into an empty database, all or nothing; returns the number of rows.
 
     The migrations make the schema that the backup had, its rows are inserted, and the other
-    migrations follow. ValueError if the file is no backup, or does not have that schema.
+    migrations follow. ValueError if the file is no backup, or has another schema.
     """
     store.prepare()
     with (

@@ -27,7 +27,7 @@ RESET = {"password": NEW_PASSWORD}
 WHO = {"name": "x", "born": "2000-01-01"}
 CODE = {"code": "{code}", "on": True}
 
-# method, path, value, and the status for: nobody, another user, the user or owner, an admin, and
+# method, path, value, and the status for: anonymous, another user, the user or owner, an admin, and
 # the user with a password instead of a token; what declarations say is the first row of a route
 ROUTES = [
     ("GET", "/", None, (200, 200, 200, 200, 200)),
@@ -210,6 +210,6 @@ def test_declarations():
 def test_page_is_fresh():
     """docs/routes.md is what `make docs` makes."""
     with configured("memory:"):
-        assert docs_routes.FILE.read_text() == docs_routes.page(app), (
+        assert docs_routes.FILE.read_text() == docs_routes.markdown(app), (
             "docs/routes.md: run make docs"
         )

@@ -27,7 +27,7 @@ function show() {
 	if (me && name === "signin") return location.replace("#stuff")
 	const asked = Object.hasOwn(VIEWS, name) && VIEWS[name]
 	const view = !asked
-		? { title: "No such page", make: nowhere }
+		? { title: "Not found", make: nowhere }
 		: asked.may()
 			? asked
 			: me
@@ -71,9 +71,9 @@ function frame(name) {
 }
 
 const nowhere = () => [
-	h("p", {}, "This address does not exist. ", h("a", { href: "#" }, "Go to the start page"), "."),
+	h("p", {}, "This address does not exist. ", h("a", { href: "#" }, "Go to the start"), "."),
 ]
-const notYours = () => [h("p", {}, "This page is for administrators.")]
+const notYours = () => [h("p", {}, "Only administrators have access.")]
 
 addEventListener("hashchange", () => {
 	say("")

@@ -21,9 +21,9 @@ class Client extends Acme {
 	/** As `Acme.request`, and dispatches `events`. */
 	async request(method, path, parameters, options) {
 		try {
-			const answer = await super.request(method, path, parameters, options)
+			const result = await super.request(method, path, parameters, options)
 			found()
-			return answer
+			return result
 		} catch (error) {
 			if (error.status === 0 || error.status >= 502) lose(error)
 			else found()

@@ -1,8 +1,8 @@
 """Migrations: the numbered scripts that make the schema of a database, and its version.
 
 `0003.sql` is for both engines, in the SQL of PostgreSQL as far as `Engine.dialect` translates it.
-Where they differ more, there are two: `0003.sqlite.sql` and `0003.postgresql.sql`. A script that
-has been applied somewhere is never edited: the next number changes what it made.
+Where they differ more, there are `0003.sqlite.sql` and `0003.postgresql.sql`. A script that has
+been applied to a database is never edited: write the next number instead.
 """
 
 from pathlib import Path
@@ -14,7 +14,7 @@ HERE = Path(__file__).parent
 
 
 class SchemaError(ValueError):
-    """The database has another schema than this Acme needs, or cannot be given it."""
+    """The schema of the database is not the one that Acme needs, and cannot be upgraded to it."""
 
 
 def scripts(store: Engine) -> list[Path]:
@@ -24,7 +24,7 @@ def scripts(store: Engine) -> list[Path]:
 
 
 def version(store: Engine) -> int:
-    """How many of the migrations the database has seen; 0 if it is empty."""
+    """How many migrations were applied to the database; 0 if it is empty."""
     if not store.exists():
         return 0
     with store.connection() as connection:
@@ -32,7 +32,7 @@ def version(store: Engine) -> int:
 
 
 def check(store: Engine) -> None:
-    """Set up an empty database; SchemaError if it has another schema, and what to do."""
+    """Set up an empty database; SchemaError, with the remedy, if it has another schema."""
     found, needed = version(store), len(scripts(store))
     if found == 0:
         upgrade(store)
@@ -46,7 +46,7 @@ def check(store: Engine) -> None:
 
 
 def check_not_newer(store: Engine, found: int) -> None:
-    """SchemaError for a schema that this Acme does not know, and what to do."""
+    """SchemaError, with the remedy, for a schema that is newer than Acme."""
     needed = len(scripts(store))
     if found > needed:
         raise SchemaError(

@@ -16,7 +16,7 @@ from store.postgresql.backup import environment, opened
 from store.postgresql.prepared import Connection, PreparedAdapter
 from store.sql import SqlStore
 
-# defaults of the URL's parameters, in seconds except where it says ms: every wait is bounded
+# defaults of the URL's parameters, in seconds unless noted as ms: every wait is bounded
 DEFAULTS = {
     "application_name": "acme",
     "connect_timeout": "3",
@@ -26,7 +26,7 @@ DEFAULTS = {
     "tcp_user_timeout": "10000",  # ms
     "options": "-c statement_timeout=5000",  # ms
 }
-# beginnings of SQLSTATE that say that the database is unavailable
+# prefixes of SQLSTATE that mean that the database is unavailable
 # (https://www.postgresql.org/docs/current/errcodes-appendix.html)
 UNAVAILABLE = (
     "08",  # connection
@@ -43,7 +43,7 @@ UNAVAILABLE = (
     "XX001",  # data corrupted
     "XX002",  # index corrupted
 )
-# of a text that cannot be stored: found by psycopg (NUL), not in PostgreSQL's encoding
+# for text that cannot be stored: found by psycopg (NUL), not in PostgreSQL's encoding
 UNSTORABLE = (None, "22021", "22P05")
 
 
@@ -55,7 +55,7 @@ class PostgreSQL(SqlStore):
     driver_error = psycopg.Error
 
     def __init__(self, url: str, connections: int) -> None:
-        """Take a libpq URL; ValueError if it is malformed, which does not repeat it."""
+        """Take a libpq URL; ValueError, without the URL, if it is malformed."""
         self._url = url
         try:
             self.parameters: dict[str, Any] = DEFAULTS | conninfo_to_dict(url)
@@ -67,13 +67,13 @@ class PostgreSQL(SqlStore):
         super().__init__(connections)
 
     def exists(self) -> bool:
-        return True  # connecting tells
+        return True  # only a connection can tell
 
     def connect(self) -> Connection:
         return Connection.connect(**self.parameters, autocommit=True)
 
     def is_usable(self, connection: Connection) -> bool:
-        # a server that shuts down sends a message: there is nothing else to be read
+        # only a server that shuts down sends a message to an idle connection
         poll = select.poll()
         poll.register(connection.fileno(), select.POLLIN)
         return not poll.poll(0)
@@ -116,7 +116,7 @@ class PostgreSQL(SqlStore):
         return opened(self, self._run, path)
 
     def _run(self, program: str, *arguments: str) -> str:
-        """The output of a program of PostgreSQL; it gets the URL where `ps` does not show it."""
+        """The output of a program of PostgreSQL; the URL is in its environment, not in `ps`."""
         options = pq.Conninfo.parse(self._url.encode())
         given = {o.envvar.decode(): o.val.decode() for o in options if o.envvar and o.val}
         try:

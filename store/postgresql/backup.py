@@ -1,6 +1,6 @@
-"""Backups of PostgreSQL: files of pg_dump, the rows of which pg_restore prints.
+"""Backups of PostgreSQL: files of pg_dump, whose rows pg_restore prints.
 
-Nothing in the file is executed, since that would run with all rights of the owner.
+Nothing in the file is executed, since it would run with all rights of the owner.
 """
 
 import contextlib
@@ -20,7 +20,7 @@ from store.engine import Backup, Engine
 Run = Callable[..., str]
 # a line of `pg_restore --list`: numbers, kind, schema, name, owner
 ENTRY = re.compile(r"(?m)^\d+; \d+ \d+ ([A-Z]+(?: [A-Z]+)*) (\S+) (.*) \S*$")
-# kinds of entries that hold rows, or that make no difference to the schema
+# kinds of entries with rows, or without an effect on the schema
 IGNORED = {
     *("ACL", "COMMENT", "DEFAULT", "DEFAULT ACL", "EXTENSION", "SCHEMA"),
     *("SEQUENCE OWNED BY", "SEQUENCE SET", "STATISTICS DATA", "TABLE DATA"),
@@ -32,7 +32,7 @@ END = b"\\.\n"
 
 
 def environment() -> dict[str, str]:
-    """The environment for programs of PostgreSQL: without the secrets of Acme."""
+    """The environment for programs of PostgreSQL, without the secrets of Acme."""
     return {name: text for name, text in os.environ.items() if not name.startswith("ACME_")}
 
 
@@ -59,7 +59,7 @@ class PostgreSQLBackup(Backup):
         data = {name: line for line, kind, name in self._entries if kind == "TABLE DATA"}
         if lost := tables.keys() - data.keys():
             raise ValueError(f"{self._path} has no rows of {', '.join(sorted(lost))}")
-        # pg_restore has them by name, which is not the order that foreign keys need
+        # pg_restore sorts them by name, which is not the order that foreign keys need
         lines = [data[table] for table in tables]
         lines += [line for line, kind, _ in self._entries if kind == "SEQUENCE SET"]
         with tempfile.NamedTemporaryFile("w") as entries, tempfile.TemporaryFile() as errors:

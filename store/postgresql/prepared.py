@@ -1,6 +1,6 @@
-"""How queries get to PostgreSQL: as prepared statements, each executed by one call of libpq.
+"""Queries of PostgreSQL as prepared statements, each executed by one call of libpq.
 
-All that is private in psycopg and aiosql is used here; `tests/test_prepared.py` pins it.
+All private parts of psycopg and aiosql are used here; `tests/test_prepared.py` pins it.
 """
 
 from collections.abc import Generator
@@ -75,11 +75,11 @@ class PreparedAdapter(PyFormatAdapter):
                 return _run(connection, query, sql, parameters)
             except STALE_STATEMENT as e:  # a migration changed a type, or a pooler lost it
                 if connection.info.transaction_status != pq.TransactionStatus.IDLE:
-                    raise psycopg.OperationalError(str(e)) from e  # as if the connection were lost
+                    raise psycopg.OperationalError(str(e)) from e  # handled as a lost connection
             connection.pgconn.exec_(b"DEALLOCATE ALL")
             connection.prepared.clear()
             return _run(connection, query, sql, parameters)
-        except MemoryError:  # libpq gives nothing at all, as on a connection that is broken
+        except MemoryError:  # libpq returns no result on a broken connection
             raise psycopg.OperationalError(_error_message(connection)) from None
 
     def _rows(self, connection: Connection, query: str, sql: str, values: Any) -> list[Any]:

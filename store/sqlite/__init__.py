@@ -17,7 +17,7 @@ from store.sqlite.backup import opened
 
 BUSY_TIMEOUT_SECONDS = 5.0  # that a call waits for another transaction
 CHECK_SECONDS = 1.0  # between two checks that the file was not replaced
-# result codes that say that the database is unavailable (https://www.sqlite.org/rescode.html)
+# result codes that mean that the database is unavailable (https://www.sqlite.org/rescode.html)
 UNAVAILABLE = {
     sqlite3.SQLITE_BUSY,
     sqlite3.SQLITE_CANTOPEN,
@@ -66,7 +66,7 @@ class SQLite(SqlStore):
         if name == ":memory:":
             raise ValueError("ACME_DATABASE: for data in memory, use memory:")
         self.path = Path(name).absolute()
-        self._file: File | None = None  # that had the path at the last check
+        self._file: File | None = None  # the file at the path at the last check
         self._checked = -CHECK_SECONDS  # the time of the last check
         super().__init__(connections)
 
@@ -75,7 +75,7 @@ class SQLite(SqlStore):
 
     def connect(self) -> Connection:
         file = self._find_file()
-        # a file that was deleted is not made anew
+        # a deleted file is not created again
         connection = sqlite3.connect(
             f"{self.path.as_uri()}?mode=rw",
             uri=True,
@@ -94,7 +94,7 @@ class SQLite(SqlStore):
         return connection
 
     def _find_file(self) -> File | None:
-        """Which file has the path of the database, None if there is none."""
+        """The file at the path of the database, None if there is none."""
         self._checked = time.monotonic()
         try:
             found = os.stat(self.path)
@@ -137,7 +137,7 @@ class SQLite(SqlStore):
         for name, own in DIALECT.items():
             script = script.replace(name, own)
         return "".join(
-            # PostgreSQL is as strict by itself
+            # PostgreSQL does so by itself
             " STRICT;".join(statement.rpartition(";")[::2])
             if re.search(r"(?m)^CREATE TABLE", statement)
             else statement
@@ -146,7 +146,7 @@ class SQLite(SqlStore):
 
     def prepare(self) -> None:
         try:
-            # no other user may read it; SQLite gives the files beside it the same mode
+            # no other user may read it; SQLite creates the files beside it with the same mode
             os.close(os.open(self.path, os.O_CREAT, 0o600))
         except OSError as e:
             raise ValueError(f"ACME_DATABASE: {self.path}: {e.strerror}") from None
@@ -167,7 +167,7 @@ class SQLite(SqlStore):
     def backup(self, path: Path) -> None:
         with self.connection() as connection, contextlib.closing(sqlite3.connect(path)) as copy:
             connection.backup(copy)
-            self.queries.unset_journal_mode(copy)  # so that one file is all of it
+            self.queries.unset_journal_mode(copy)  # so that the backup is one file
 
     def open_backup(self, path: Path) -> contextlib.AbstractContextManager[Backup]:
         return opened(self, path)

@@ -12,7 +12,7 @@ from store.engine import Backup, Engine, transfer_queries
 
 
 class SQLiteBackup(Backup):
-    """A database in a file, on a connection of its own that cannot write."""
+    """A database in a file, on a read-only connection."""
 
     def __init__(self, store: Engine, connection: sqlite3.Connection) -> None:
         self._store = store

@@ -32,7 +32,7 @@ def test_keyboard(page, site):
     expect(page.get_by_role("button", name=f"Delete {name}")).to_be_focused()
     for place in "nowhere", "constructor":
         page.goto(f"{site.url}/#{place}")
-        heading(page, "No such page")
+        heading(page, "Not found")
 
 
 STUFF = {

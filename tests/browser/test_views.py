@@ -124,7 +124,7 @@ def test_users_view_of_an_administrator_who_is_demoted_meanwhile(page, site):
     says(page, "acme has not changed")
     expect(own.locator(".badge")).to_have_text(["administrator"])
     page.reload()
-    expect(page.locator("main")).to_contain_text("This page is for administrators")
+    expect(page.locator("main")).to_contain_text("Only administrators have access")
     expect(page.get_by_role("link", name="Users")).to_have_count(0)
 
 
