@@ -180,7 +180,7 @@ def test_hash_replaced_after_the_check_is_checked_again(target, after_check, ren
     assert db.get_user_pass(login) == other
 
 
-def test_crowd(monkeypatch):
+def test_sign_ins_beyond_the_hash_queue_are_503_and_tokens_go_on(monkeypatch):
     """Beyond those who hash and the few who wait, sign-ins are 503; tokens go on."""
     started, finish = threading.Semaphore(0), threading.Event()
 

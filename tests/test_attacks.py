@@ -97,7 +97,7 @@ def test_the_address_of_a_client_behind_a_proxy_is_an_address():
 
 
 @pytest.mark.parametrize("target", ["memory"], indirect=True)
-def test_no_page_may_be_framed(target):
+def test_html_cannot_be_framed(target):
     """Clickjacking: whatever is HTML forbids it, to old browsers as well."""
     paths = {rule.rule for rule in app.url_map.iter_rules() if "GET" in rule.methods}
     paths = {path for path in paths if "<" not in path} | {"/www/index.html", "/www/none", "/none"}

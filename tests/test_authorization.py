@@ -135,7 +135,9 @@ def document():
 
 
 @pytest.mark.parametrize(("method", "path", "value", "statuses"), ROUTES)
-def test_walk(walk, document, method, path, value, statuses):
+def test_each_kind_of_caller_gets_the_status_of_the_table(
+    walk, document, method, path, value, statuses
+):
     """Each route, for each kind of caller; a token that has ended opens only what is open.
 
     Each answer is in the description, its body as described there.
@@ -207,7 +209,7 @@ def test_declarations():
             assert docs_routes.statuses(route) == statuses, route
 
 
-def test_page_is_fresh():
+def test_routes_document_is_up_to_date():
     """docs/routes.md is what `make docs` makes."""
     with configured("memory:"):
         assert docs_routes.FILE.read_text() == docs_routes.markdown(app), (

@@ -105,7 +105,7 @@ def test_large_parameters_are_checked_in_the_queue(monkeypatch, crowd):
         assert refused(post())
 
 
-def test_place_is_given_back_after_an_error():
+def test_slot_is_released_after_an_error():
     queue = BoundedQueue("tests", running=1, waiting=0)
 
     def fail():
@@ -122,7 +122,7 @@ def test_place_is_given_back_after_an_error():
         assert not queue.is_full
 
 
-def test_with_pauses_lets_others_run(monkeypatch):
+def test_with_pauses_lets_other_threads_run(monkeypatch):
     """After each item, in their order."""
     done = []
     monkeypatch.setattr(bounded_queue.time, "sleep", done.append)
@@ -166,7 +166,7 @@ with app.test_client() as client:
 """
 
 
-def test_new_route_in_a_queue():
+def test_queue_of_a_new_route_refuses_and_is_described():
     """One line puts a route of a fork in a queue, and its 503 in the description."""
     done = run(sys.executable, "-c", FORK)
     assert json.loads(done.stdout) == [

@@ -97,7 +97,7 @@ def test_command_that_fails_says_why(user, arguments, stdin, word):
     assert call("GET", "/hello-me", headers=ACME_BASIC).status_code == 200
 
 
-def test_commands_from_a_shell(new_database):
+def test_commands_read_passwords_from_standard_input(new_database):
     """Passwords come from standard input; a login may be the name of a group of commands."""
     url = new_database("sqlite")
     res = run(*USER, "add", "db", "db@acme.org", stdin=f"{PASSWORD}\r\n", ACME_DATABASE=url)

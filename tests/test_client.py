@@ -107,7 +107,7 @@ def run_node(code, *arguments):
     )
 
 
-def test_calls(url):
+def test_each_method_calls_its_route(url):
     """Each method does what its route does, and tells errors by their status and message."""
     calls = [url, os.environ["ACME_PASS"], [expression for expression, _ in CALLS]]
     res = run_node(RUNNER, json.dumps(calls))
@@ -117,7 +117,7 @@ def test_calls(url):
         assert value == expected, expression
 
 
-def test_readme(url):
+def test_example_of_the_readme_works(url):
     """README's lines work as they stand."""
     lines = re.search(r"<<'JS'\n(.*?)\n +JS\n", (ROOT / "README.md").read_text(), re.S)[1]
     res = run_node(lines.replace("http://127.0.0.1:5000", url))
@@ -125,7 +125,7 @@ def test_readme(url):
     assert res.stdout.splitlines()[-1].startswith("409 ")
 
 
-def test_methods():
+def test_each_method_is_tested():
     """No method is left out of the table above but those that are tested elsewhere."""
     code = (ROOT / "www/acme.js").read_text()
     methods = re.findall(r"^\t(?:async )?(\w+)\(.*\) {$", code, re.M)

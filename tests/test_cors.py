@@ -70,7 +70,7 @@ def target(origins, tmp_path_factory):
         yield target
 
 
-def test_known_origin(target, origins, page):
+def test_allowed_origin_signs_in_calls_and_reads_errors(target, origins, page):
     """It signs in, calls, and reads errors of every kind, with what headers say of them."""
     token = target.people["susie"]
     name = new_name()
@@ -105,7 +105,7 @@ def test_known_origin(target, origins, page):
     assert shown == ["Retry-After"]
 
 
-def test_unknown_origin(target, origins, page):
+def test_other_origin_can_neither_call_nor_read(target, origins, page):
     """A page of anywhere else can neither call with a token nor read an answer."""
     page.goto(origins[1])
     for method, path, body, token in [
@@ -148,7 +148,7 @@ def test_unknown_origin(target, origins, page):
     ],
 )
 @pytest.mark.parametrize("method", ["GET", "OPTIONS"])
-def test_headers(target, origin, allowed, method):
+def test_only_exact_origins_get_cors_headers(target, origin, allowed, method):
     """An origin is allowed to the letter; caches keep the answers apart; cookies stay out."""
     headers = {"Origin": origin} if origin is not None else {}
     if method == "OPTIONS":
@@ -236,7 +236,7 @@ def test_error_500_varies_with_origin():
     assert done.stdout.splitlines() == ["500 Origin https://example.org", "500 Origin None"]
 
 
-def test_off_by_default(api):
+def test_cors_is_off_by_default(api):
     """Without `ACME_ORIGINS` no page of elsewhere is told anything."""
     res = api.get("/hello", 200, headers={"Origin": "http://localhost"})
     assert not [name for name in res.headers if name.lower().startswith("access-control")]

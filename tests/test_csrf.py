@@ -374,7 +374,7 @@ def from_everywhere(test):
 
 
 @from_everywhere
-def test_page_cannot_replace_refresh_cookie(context, site, evil, host, how):
+def test_other_origin_cannot_replace_refresh_cookie(context, site, evil, host, how):
     """Login CSRF: from then on, the victim would work in the attacker's account."""
     victim, attacker = site.person(new_name("u")), site.person(new_name("u"))
     body = {"username": victim, "password": PASSWORD}
@@ -398,7 +398,7 @@ def cached(new_context, site):
 
 
 @from_everywhere
-def test_page_cannot_use_cached_credentials(cached, site, evil, host, how):
+def test_other_origin_cannot_use_cached_credentials(cached, site, evil, host, how):
     """Nobody is added, nothing is added."""
     origin = evil.replace("127.0.0.1", host)
     user = {"login": new_name("u"), "email": "evil@example.com", "password": PASSWORD}
@@ -411,7 +411,7 @@ def test_page_cannot_use_cached_credentials(cached, site, evil, host, how):
 
 
 @pytest.mark.parametrize("how", ATTACKS)
-def test_allowed_page_has_no_forms(cached, site, allowed, how):
+def test_allowed_origin_cannot_use_forms(cached, site, allowed, how):
     """Nor anything else that is sent without CORS: only a script's own token counts."""
     name = new_name()
     assert attack(cached, site, allowed, how, "/stuff", {"stuff": name, "price": "1"}) == 403
@@ -419,7 +419,7 @@ def test_allowed_page_has_no_forms(cached, site, allowed, how):
     assert site.send("GET", f"/stuff/{name}", who="acme").status == 404
 
 
-def test_allowed_page_goes_on(page, site, allowed):
+def test_allowed_origin_can_use_tokens(page, site, allowed):
     """It signs in and changes things by fetch, with a token."""
     login, name = site.person(new_name("u")), new_name()
     page.goto(allowed)
@@ -431,7 +431,7 @@ def test_allowed_page_goes_on(page, site, allowed):
     assert site.send("GET", f"/stuff/{name}", who=login).status == 200
 
 
-def test_allowed_page_gets_no_cookie(page, site, allowed):
+def test_browser_of_allowed_origin_gets_no_cookie(page, site, allowed):
     """Not even on the same site, where a browser would take one that is SameSite=Strict."""
     login = site.person(new_name("u"))
     page.goto(allowed.replace("localhost", "127.0.0.1"))

@@ -37,7 +37,7 @@ def test_head_has_the_headers_of_get(get):
     assert int(whole.headers["Content-Length"]) == len(whole.data)
 
 
-def test_gzip_is_sent_to_those_that_take_it(get):
+def test_gzip_is_sent_to_clients_that_accept_it(get):
     plain = get()
     assert "Content-Encoding" not in plain.headers
     for accepted in "gzip, deflate, br", "*":
@@ -122,7 +122,7 @@ def test_changed_file_has_another_etag(tmp_path):
     assert len({etag for _, etag in answers}) == 2
 
 
-def test_a_file_is_compressed_once_however_many_ask_for_it_first(get, monkeypatch):
+def test_file_is_compressed_once_under_simultaneous_requests(get, monkeypatch):
     """28 threads did it at once, with 60 MiB, while others waited for three seconds."""
     calls = []
 
@@ -155,7 +155,7 @@ def test_a_file_is_compressed_once_however_many_ask_for_it_first(get, monkeypatc
         "x",
     ],
 )
-def test_dates_beyond_any_calendar_are_ignored(path, header, date):
+def test_dates_out_of_range_are_ignored(path, header, date):
     """As RFC 9110 asks of what is no date."""
     with app.test_client() as client:
         res = client.get(path, headers={header: date, "Range": "bytes=0-1"}, buffered=True)
@@ -163,7 +163,7 @@ def test_dates_beyond_any_calendar_are_ignored(path, header, date):
 
 
 @pytest.mark.parametrize("path", ["/", "/www/index.html"])
-def test_page(target, path):
+def test_html_is_revalidated_by_etag(target, path):
     """A page gets nothing from elsewhere; browsers keep it as long as it is the same."""
     page = target.send("GET", path)
     assert page.status == 200
@@ -175,7 +175,7 @@ def test_page(target, path):
 
 @pytest.mark.parametrize("target", ["memory"], indirect=True)
 @pytest.mark.parametrize("path", ["/", "/www/index.html", "/docs"])
-def test_pages_run_nothing_inline_and_load_nothing_from_other_origins(target, path):
+def test_policy_allows_neither_inline_scripts_nor_other_origins(target, path):
     """The content security policy of each page, whole: one word more may open it."""
     policy = target.send("GET", path).headers["Content-Security-Policy"]
     assert dict(directive.strip().split(" ", 1) for directive in policy.split(";")) == {
@@ -191,7 +191,7 @@ def test_pages_run_nothing_inline_and_load_nothing_from_other_origins(target, pa
 
 
 @pytest.mark.parametrize(("part", "status"), [("bytes=0-1", 206), ("bytes=99999999-", 416)])
-def test_range(target, part, status):
+def test_range_of_html_is_206_or_416(target, part, status):
     """A part of a page; one that there is not is no fault of ours."""
     assert target.send("GET", "/", headers={"Range": part}).status == status
 
@@ -199,7 +199,7 @@ def test_range(target, part, status):
 @pytest.mark.parametrize(
     "path", ["/www/no", "/www/../app.py", "/www/%2e%2e/app.py", "/www/%2fetc/passwd"]
 )
-def test_no_page(target, path):
+def test_path_outside_the_front_end_is_404(target, path):
     """What is no file of the front end is a JSON 404."""
     answer = target.send("GET", path)
     assert answer.status == 404

@@ -73,7 +73,7 @@ def test_bad_text_is_refused(fork, name, text):
 
 
 @pytest.mark.parametrize("name", OPTIONAL)
-def test_optional_types(fork, name):
+def test_optional_type_also_takes_null(fork, name):
     """An optional type takes null in JSON, and beyond that what the type takes."""
     path = f"/optional/{name}"
     assert send(fork, "POST", path, JSON, json.dumps({name: None})).status_code == 204
@@ -92,7 +92,7 @@ def test_optional_types(fork, name):
 
 
 @pytest.mark.parametrize("name", TYPES)
-def test_duplicates_are_refused(fork, name):
+def test_duplicate_parameters_are_refused(fork, name):
     """A duplicate parameter is 400, unless it is a list outside JSON."""
     is_list = any(text.startswith(f"{name}=") for text, _ in TYPES[name][2])
     (value, _), *_ = TYPES[name][1]
@@ -118,7 +118,7 @@ def test_duplicates_are_refused(fork, name):
 
 
 @pytest.mark.parametrize("name", TYPES)
-def test_files_are_no_texts(fork, name):
+def test_file_is_refused_as_a_value(fork, name):
     """A file in the place of a value is 400."""
     body = as_multipart(f"{name}=5").replace(f'"{name}"', f'"{name}"; filename="f"')
     res = send(fork, "POST", f"/{name}", MULTIPART, body)
@@ -129,7 +129,7 @@ def test_files_are_no_texts(fork, name):
 # EXAMPLES=20000 for a long run
 @settings(max_examples=int(os.environ.get("EXAMPLES", "300")))
 @given(name=st.sampled_from([*TYPES]), value=ANYTHING, text=st.text(max_size=20))
-def test_anything_is_answered(fork, name, value, text):
+def test_any_value_is_taken_or_400(fork, name, value, text):
     """Whatever comes, a type takes it or it is 400."""
     body = json.dumps({name: value})
     assert send(fork, "POST", f"/{name}", JSON, body).status_code in (204, 400)

@@ -19,7 +19,7 @@ def fork():
         yield client
 
 
-def test_text_beside_json(fork):
+def test_query_parameter_beside_json_is_text(fork):
     """A parameter in the query is text, whatever the body is."""
     for query, status in ("size=7", 200), ("size=x", 400):
         res = send(fork, "POST", "/rest", JSON, '{"name":"a"}', query)
@@ -27,7 +27,7 @@ def test_text_beside_json(fork):
         assert status == 400 or res.json == ["a", 7, {}]
 
 
-def test_names_of_credentials_as_parameters(fork):
+def test_credential_name_in_a_query_needs_a_declaration(fork):
     """A name that is a credential elsewhere works where a GET route declares it: others do not."""
     assert send(fork, "GET", "/country", query="code=fr&username=susie").json == ["fr", "susie"]
     for method, path, query in [
@@ -64,14 +64,14 @@ def test_names_of_credentials_as_parameters(fork):
         ("/pack/5/RED", 400, None),
     ],
 )
-def test_types_in_paths(fork, path, status, value):
+def test_wrong_path_parameter_is_404_or_400(fork, path, status, value):
     """What is wrong in a path is 404 or 400."""
     res = send(fork, "GET", path)
     assert res.status_code == status
     assert status != 200 or res.json in (value, [value])
 
 
-def test_uploads(fork):
+def test_upload_reaches_the_route(fork):
     """A file arrives as it is, beside a list and a text; what is no file is refused."""
     part = '--x\r\nContent-Disposition: form-data; name="{}"{}\r\n\r\n{}\r\n'
     file = part.format("file", '; filename="f.txt"', "\r\n--y\r\n")
@@ -84,7 +84,7 @@ def test_uploads(fork):
     assert res.status_code == 400
 
 
-def test_other_parameters_and_defaults(fork):
+def test_keyword_parameters_and_defaults_work(fork):
     """`**others` gets the rest as it came; a type may follow from a default."""
     res = send(fork, "POST", "/rest", JSON, '{"name":"a","x":[1],"size":6}')
     assert res.json == ["a", 6, {"x": [1]}]
@@ -110,7 +110,7 @@ def test_types_that_cannot_be_checked_are_refused_at_the_start(fork, hint):
         app.add_url_rule("/wrong", "wrong", make_route("wrong", hint), authz="OPEN")
 
 
-def test_description(fork):
+def test_description_accepts_what_the_types_accept(fork):
     """OpenAPI: what a type takes is valid in its schema, and has its place in a form or as JSON."""
     document = send(fork, "GET", "/openapi.json").json
     assert "error" not in document

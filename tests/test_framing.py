@@ -19,7 +19,7 @@ MIB = 2**20
 
 
 @pytest.mark.parametrize("kind", [JSON, FORM, "multipart/form-data", "text/plain"])
-def test_empty_body(target, kind):
+def test_content_type_with_empty_body_is_accepted(target, kind):
     """What some clients send with GET: a content type, and nothing behind it."""
     assert target.send("GET", "/hello", "", kind).status == 200
 
@@ -29,7 +29,7 @@ def test_empty_body(target, kind):
 @pytest.mark.parametrize(
     ("size", "status"), [(9, 400), (MIB // 2, 400), (MIB, 413), (2 * MIB, 413)]
 )
-def test_chunked(target, kind, size, status):
+def test_chunked_body_gets_its_status(target, kind, size, status):
     """A body without Content-Length is read, and not cut off where it is too large.
 
     Not so a form, of which nobody could tell whether it is all there: 411.
@@ -87,7 +87,7 @@ def test_host_header_over_http(target, protocol, hosts, status):
 
 
 @pytest.mark.parametrize(("protocol", "hosts", "status"), HOSTS)
-def test_host_header(protocol, hosts, status):
+def test_host_header_is_required_once(protocol, hosts, status):
     """The same in process, as granian hands it on."""
     environ = EnvironBuilder("/hello").get_environ()
     environ |= {"SERVER_PROTOCOL": protocol, "HTTP_HOST": ",".join(hosts)}
@@ -120,7 +120,7 @@ def test_truncated_chunked_body_is_refused(target, kind, place):
 
 @pytest.mark.parametrize("target", LIVE, indirect=True)
 @pytest.mark.parametrize("headers", ["Content-Length: {}", "Transfer-Encoding: chunked"])
-def test_cut_short(target, headers):
+def test_truncated_form_changes_nothing(target, headers):
     """A body whose end does not arrive changes nothing, even if what is there looks whole."""
     name, token = new_name(), target.bearer("susie")["Authorization"]
     body = f"stuff={name}&price=650"

@@ -36,7 +36,7 @@ START = """if True:
 
 
 @pytest.mark.parametrize("kind", SQL)
-def test_many_start_at_once(kind, new_database):
+def test_simultaneous_starts_migrate_once(kind, new_database):
     """Of eight processes that set up one database, all succeed, and it is done once."""
     urls = [new_database(kind) for _ in range(20)]
     command = [sys.executable, "-c", START, *urls]
@@ -57,7 +57,7 @@ def test_many_start_at_once(kind, new_database):
 
 
 @pytest.mark.parametrize("kind", SQL)
-def test_kill_in_migration(kind, new_database, tmp_path):
+def test_killed_migration_leaves_a_consistent_schema(kind, new_database, tmp_path):
     """A process that is killed in the middle of a migration leaves nothing of it, nor a lock."""
     url = new_database(kind)
     reached = tmp_path / "reached"
@@ -135,7 +135,7 @@ CREATE INDEX extra_owner_id ON extra (owner, id);
 
 
 @pytest.mark.parametrize("kind", SQL)
-def test_one_migration_for_both_engines(kind, new_database, tmp_path, monkeypatch):
+def test_migration_for_both_engines_is_applied_to_each(kind, new_database, tmp_path, monkeypatch):
     """The same order, values, defaults and refusals on each."""
     script = tmp_path / "0003.sql"
     script.write_text(SHARED)
@@ -166,7 +166,7 @@ def test_one_migration_for_both_engines(kind, new_database, tmp_path, monkeypatc
 
 
 @pytest.mark.parametrize("kind", SQL)
-def test_from_the_first_schema(kind, new_database, monkeypatch):
+def test_first_schema_is_upgraded(kind, new_database, monkeypatch):
     """A database of the first schema, with users and stuff in it, becomes one of today."""
     url = new_database(kind)
     found = open_store(url)
@@ -192,7 +192,7 @@ def test_from_the_first_schema(kind, new_database, monkeypatch):
 
 @pytest.mark.parametrize("kind", SQL)
 @pytest.mark.parametrize(("change", "word"), [(-1, "make db-upgrade"), (1, "newer")])
-def test_other_schema(kind, change, word, new_database):
+def test_other_schema_is_refused_at_the_start(kind, change, word, new_database):
     """An application that meets another schema refuses to start, and says what to do."""
     url = new_database(kind)
     found = opened(url)
@@ -210,7 +210,7 @@ def test_other_schema(kind, change, word, new_database):
     assert run(*command, ACME_DATABASE=url).returncode == 0
 
 
-def test_least_rights(postgresql):
+def test_server_works_with_rights_on_rows_only(postgresql):
     """As docs/databases.md has it: one role may change the schema, another one only the rows."""
     name = new_name("acme")
     sql = (ROOT / "docs" / "databases.md").read_text().partition("```sql")[2].partition("```")[0]

@@ -35,14 +35,14 @@ def document():
         return client.get("/openapi.json").json
 
 
-def test_valid(document):
+def test_document_is_valid_openapi(document):
     """It keeps to OpenAPI 3.1, and each operation has a name of its own."""
     openapi_spec_validator.validate(document)
     names = [op["operationId"] for path in document["paths"].values() for op in path.values()]
     assert len(names) == len(set(names)) == 29
 
 
-def test_what_it_says(document):
+def test_document_describes_the_routes(document):
     """One route of each kind, as a reader would check it against README.md."""
     paths, answers = document["paths"], "#/components/responses/"
     post = paths["/stuff"]["post"]
@@ -93,7 +93,7 @@ def test_what_it_says(document):
         (values.Limit, test_values.LIMITS),
     ],
 )
-def test_schemas_are_the_rules(kind, rows):
+def test_schemas_agree_with_the_types(kind, rows):
     """A value that is taken is right in the schema, and one that is wrong there is refused.
 
     The schema may say less: of printable characters and of tomorrow it knows nothing.
@@ -107,7 +107,7 @@ def test_schemas_are_the_rules(kind, rows):
             assert value in ("a\n", "a\nb", "a\0", "a\u200b", [7.0]) or "9999-12-31" in str(value)
 
 
-def test_new_route(document):
+def test_new_route_is_described(document):
     """A route with a docstring and type hints stands in the description and in the matrix."""
     new = Flask("new", static_folder=None)
     new.config.from_mapping({k: v for k, v in app.config.items() if k.isupper()})
@@ -176,7 +176,7 @@ def test_all_routes_are_recorded():
     assert {*app._fsa._am._auth} == {"none", *SCHEMES}
 
 
-def test_docs(target):
+def test_swagger_ui_is_served_under_the_policy(target):
     """Swagger UI by a white list, under the headers of a page, with nothing from elsewhere."""
     page = target.send("GET", "/docs")
     assert "script-src 'self'" in page.headers["Content-Security-Policy"]
@@ -188,7 +188,7 @@ def test_docs(target):
         assert target.send("GET", f"/docs/{name}").status == 404
 
 
-def test_try_it_out(page, document):
+def test_swagger_ui_calls_a_route(page, document):
     """Authorize takes a password and a token, and each route answers as described, from a browser.
 
     Its content security policy refuses nothing that the page wants.
@@ -234,7 +234,7 @@ def test_try_it_out(page, document):
     }
 
 
-def test_client(document):
+def test_client_has_each_operation_of_the_document(document):
     """www/acme.js has each operation, with each parameter that it takes, and no other."""
     text = (ROOT / "www/acme.js").read_text()
     calls = re.findall(r'this\.request\(\s*"([A-Z]+)",\s*"([^"]+)"(?:,\s*{([^}]*)})?', text)
@@ -263,7 +263,7 @@ def test_client(document):
         assert properties - credentials <= found[key], key
 
 
-def test_no_swagger_ui(monkeypatch):
+def test_missing_swagger_ui_is_reported_at_the_start(monkeypatch):
     """Where it is not installed, the start says so."""
     monkeypatch.setattr(openapi, "find_spec", lambda _: None)
     with pytest.raises(ValueError, match=r"swagger-ui\.css.*requirements\.txt"):
@@ -271,7 +271,7 @@ def test_no_swagger_ui(monkeypatch):
 
 
 @pytest.mark.parametrize("login", ["acme", "susie"])
-def test_schemathesis(login):
+def test_schemathesis_finds_no_failure(login):
     """No answer outside the description, no 5xx, nothing wrong accepted, no sign-in ignored.
 
     As the administrator and as a plain user, with all checks; tests/schemathesis.toml has the rest.

@@ -58,7 +58,7 @@ def test_never_more_connections_than_its_size(fakes):
     assert Fake.open == 0
 
 
-def test_calls_beyond_wait_in_their_order(fakes):
+def test_waiting_calls_are_served_in_order(fakes):
     connections = fakes(1)
     first = connections.take()
     served, threads = [], []
@@ -91,7 +91,7 @@ def test_discarded_connection_lets_a_waiting_call_open_one(fakes):
     assert Fake.open == 1
 
 
-def test_a_call_waits_a_bounded_time(fakes, monkeypatch):
+def test_call_waits_a_bounded_time(fakes, monkeypatch):
     monkeypatch.setattr(pool, "WAIT_SECONDS", 0.01)
     connections = fakes(1)
     one = connections.take()
@@ -191,7 +191,7 @@ IDLE = """if True:
 """
 
 
-def test_idle_connection_is_given_back(new_database):
+def test_idle_connection_is_closed(new_database):
     url = new_database("postgresql")
     opened(url).close()
     subprocess.run([sys.executable, "-c", IDLE, url], cwd=ROOT, check=True, timeout=30)

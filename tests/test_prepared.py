@@ -38,7 +38,7 @@ def connection(new_database):
         yield found
 
 
-def test_adapter_gives_what_a_cursor_gives(connection):
+def test_adapter_returns_the_results_of_a_cursor(connection):
     """The types of values, the errors, and the number of rows."""
     own, theirs = (aiosql.from_str(QUERIES, driver) for driver in (PreparedAdapter, "psycopg"))
     values = {"text": "é🍺'\\", "number": -(2**62), "flag": True, "weight": 0.1, "nothing": None}

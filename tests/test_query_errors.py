@@ -159,7 +159,7 @@ def test_wrong_type_is_not_an_unknown_value(new_database):
     ],
     ids=repr,
 )
-def test_unavailable_postgresql(error, unavailable):
+def test_postgresql_error_classes_that_are_unavailable(error, unavailable):
     assert PostgreSQL("postgresql:///none", 1).is_unavailable(error) == unavailable
 
 
@@ -187,5 +187,5 @@ def sqlite_error(code):
         (sqlite3.SQLITE_MISUSE, False),
     ],
 )
-def test_unavailable_sqlite(code, unavailable):
+def test_sqlite_errors_that_are_unavailable(code, unavailable):
     assert SQLite("sqlite:///none.db", 1).is_unavailable(sqlite_error(code)) == unavailable

@@ -171,7 +171,9 @@ def members(count: int) -> str:
         ("POST", "/len", FORM, "p=%22" + "x" * (MIB - 8) + "%22", 200, None),
     ],
 )
-def test_malformed(target, method, path, kind, body, status, word):
+def test_malformed_request_gets_its_status_and_reason(
+    target, method, path, kind, body, status, word
+):
     """Each gets its status, and one that is refused says why."""
     res = target.send(method, path, body, kind, who="susie")
     assert res.status == status, res
@@ -222,7 +224,7 @@ def test_worst_requests_are_bounded():
     assert len(done.stdout.splitlines()) > 12
 
 
-def test_query_beside_json_type(target, thing):
+def test_query_is_read_with_an_empty_json_body(target, thing):
     """Some clients send a JSON content type with everything: the query is read as ever."""
     name = thing("susie")
     for path in f"/stuff?limit=1&after={name}", "/primes?li=7", "/len?p=7":
@@ -267,7 +269,7 @@ HEADERS = st.dictionaries(
     headers=HEADERS,
     authorization=st.sampled_from(["", "Basic", "Basic é", "Basic YTpi", "Bearer", "Bearer x.y.z"]),
 )
-def test_rubbish(method, path, query, kind, body, headers, authorization):
+def test_random_requests_are_never_5xx(method, path, query, kind, body, headers, authorization):
     """Whatever comes in, no 5xx, and JSON from 400 up."""
     with app.test_client() as client:
         res = client.open(

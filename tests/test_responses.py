@@ -13,13 +13,13 @@ from tests.conftest import LIVE, new_name
 from web import errors
 
 
-def test_allow(target):
+def test_405_lists_the_allowed_methods(target):
     """405 says what is allowed (RFC 9110)."""
     allowed = target.send("PUT", "/stuff").headers["Allow"].split(", ")
     assert sorted(allowed) == ["GET", "HEAD", "OPTIONS", "POST"]
 
 
-def test_options_and_head(target):
+def test_options_and_head_are_validated_and_served(target):
     """What Flask answers by itself goes through the guard as well."""
     res = target.send("OPTIONS", "/stuff")
     assert (res.status, res.body) == (200, b"")
@@ -39,7 +39,7 @@ def test_options_and_head(target):
         ("GET", "/len", {"p": "<b>"}, 200),
     ],
 )
-def test_everything_is_json(target, method, path, value, status):
+def test_every_response_of_the_api_is_json(target, method, path, value, status):
     """Never `text/html`, whatever the user's text is."""
     res = target.send_json(method, path, value, who="susie")
     assert res.status == status
@@ -51,7 +51,7 @@ def test_everything_is_json(target, method, path, value, status):
 
 
 @pytest.mark.parametrize("target", LIVE, indirect=True)
-def test_no_versions(target):
+def test_headers_tell_no_version(target):
     """In production no header tells a version, or what FlaskSimpleAuth did."""
     for path, status in ("/hello", 200), ("/stuff", 401), ("/", 200), ("/none", 404):
         res = target.send("GET", path)
@@ -60,7 +60,7 @@ def test_no_versions(target):
         assert res.headers["Server"] == "granian"
 
 
-def test_text_of_a_route_is_no_html():
+def test_text_of_a_route_is_not_html():
     """A fork whose route returns a text does not serve it as HTML."""
     with app.test_request_context():
         assert app.make_response("<script>").content_type == "text/plain"
@@ -69,14 +69,14 @@ def test_text_of_a_route_is_no_html():
 @pytest.mark.parametrize(
     ("body", "shown"), [({"error": "no tea"}, "no tea"), ({"x": 1}, '{"x":1}')]
 )
-def test_errors_of_a_fork(body, shown):
+def test_error_of_a_fork_has_the_common_shape(body, shown):
     """An error that a route makes by itself has the same shape as all others."""
     with app.test_request_context():
         response = app.make_response((body, 418))
         assert errors.finish_error(response).json["error"].strip() == shown
 
 
-def test_errors_are_short(target):
+def test_errors_do_not_repeat_long_input(target):
     """An error does not repeat a request of any length."""
     for value in {f"x{n}": 1 for n in range(50_000)}, {"who": ["x" * 100_000]}:
         res = target.send_json("POST", "/days", value)
@@ -84,7 +84,7 @@ def test_errors_are_short(target):
         assert len(res.error) <= 501
 
 
-def test_no_dev_headers_break(monkeypatch):
+def test_any_path_fits_the_headers_of_dev_mode(monkeypatch):
     """In `dev` mode the path is shown in a header, whatever it is (in process nobody notices)."""
     monkeypatch.setattr(app._fsa, "_mode", 2)
     with app.test_client() as client:
@@ -95,7 +95,7 @@ def test_no_dev_headers_break(monkeypatch):
 
 
 @pytest.mark.parametrize("method", ["GET", "HEAD"])
-def test_whole_answers(target, method):
+def test_response_has_its_length_and_head_no_body(target, method):
     """An answer has its length, and HEAD that of GET's, without the body; 204 has neither."""
     res = target.send(method, "/hello")
     body = (
@@ -109,7 +109,7 @@ def test_whole_answers(target, method):
     assert (res.status, res.body, res.headers.get("Content-Length")) == (204, b"", None)
 
 
-def test_coroutines():
+def test_ensure_sync_refuses_coroutines_each_time():
     """What Flask asks of each hook and route at each request is remembered, and still asked."""
 
     async def route() -> None:
@@ -135,7 +135,7 @@ def test_coroutines():
         values.Login("susie"),
     ],
 )
-def test_answers_in_json(value):
+def test_json_agrees_with_that_of_flask(value):
     """Whoever writes it, JSON of a value says the same, in the same order."""
     with app.test_request_context():
         text = app.json.response(value).get_data(as_text=True)

@@ -196,7 +196,7 @@ def test_switching_on_ends_other_sessions(client):
 
 @IN_PROCESS
 @pytest.mark.parametrize("second", [0, 29.9])
-def test_codes_of_three_steps_are_good(target, clock, second):
+def test_codes_of_three_steps_are_accepted(target, clock, second):
     """A clock may be half a minute off, and not more, at either end of a step of 30 seconds."""
     clock.now += 30 - clock.now % 30 + second
     secrets = iter(pyotp.random_base32, None)
@@ -213,7 +213,7 @@ def test_codes_of_three_steps_are_good(target, clock, second):
         assert (steps, status) == (steps, 204 if abs(steps) < 2 else 403)
 
 
-def test_code_is_good_once_however_many_use_it_at_once(target):
+def test_code_is_accepted_once_under_simultaneous_use(target):
     """One of eight simultaneous sign-ins with one code succeeds, whatever process it meets."""
     login = target.person(new_name("u"))
     secret = target.send_json("POST", f"/user/{login}/otp", CURRENT, login).json["secret"]

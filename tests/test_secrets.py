@@ -114,7 +114,7 @@ def processes():
     [("serve.py", "Ctrl-C", "prod"), ("serve.py", "Ctrl-C", "dev"), (FLASK, "CTRL", "dev")],
     ids=["make run", "make run, dev", "flask run"],
 )
-def test_servers(tmp_path, command, ready, mode):
+def test_server_leaks_no_secret(tmp_path, command, ready, mode):
     """A day of sign-ins, good and bad, leaves no secret behind."""
     port, log = free_port(), tmp_path / "log"
     environ = {
@@ -139,7 +139,7 @@ def test_servers(tmp_path, command, ready, mode):
             assert not [answer for answer in answers if form in answer]
 
 
-def test_backup(new_database, tmp_path):
+def test_backup_hides_the_password_of_the_database(new_database, tmp_path):
     """`make backup` shows the database's password to nobody, and neither does pg_dump."""
     url = urllib.parse.urlsplit(new_database("postgresql"))
     url = url._replace(netloc=f"postgres:Hidden-Pass-4@{url.netloc.rpartition('@')[2]}").geturl()

@@ -83,7 +83,7 @@ SERVE = (sys.executable, "serve.py")
         (SERVE, {"CERT": "nowhere.pem", "KEY": "nowhere.pem"}, ["nowhere.pem", "No such file"]),
     ],
 )
-def test_refusals(tmp_path, command, environ, words):
+def test_unsafe_configuration_is_refused(tmp_path, command, environ, words):
     """A configuration that is wrong: one clear line on standard error, status 1, no traceback."""
     shutil.copytree(
         ROOT, tmp_path, dirs_exist_ok=True, ignore=shutil.ignore_patterns(".*", "acme.db*")
@@ -108,7 +108,7 @@ def test_import_with_a_wrong_configuration_raises_one_exception():
         assert said in run(sys.executable, "-c", code, **environ).stdout
 
 
-def test_auth_token():
+def test_acme_auth_token_refuses_passwords_on_other_routes():
     """`ACME_AUTH=token`: passwords open nothing but the token routes, open routes stay open."""
     code = """if True:
         from app import app
@@ -139,7 +139,7 @@ def test_auth_token():
         ("2", "1.1.1.1 https one.org"),
     ],
 )
-def test_proxies(proxies, expected):
+def test_forwarded_headers_count_for_declared_proxies_only(proxies, expected):
     """Whom a proxy speaks for is believed from as many as there are, and from no one more."""
     code = """if True:
         from app import app
@@ -181,7 +181,7 @@ def get(url, password, context=None, path="/hello-me", value=None):
         return json.load(answer)
 
 
-def test_first_start(place):
+def test_first_start_creates_secrets(place):
     """`.env` and `acme.db` are made with mode 600, and kept over a restart; the screen says so."""
     port = free_port()
     for start in range(2):
@@ -203,7 +203,7 @@ def test_first_start(place):
     assert not any(secret in said for secret in env.values())
 
 
-def test_environment_wins(place):
+def test_environment_takes_precedence_over_env_file(place):
     """A secret of the environment beats that of `.env`, and is not written there.
 
     What is missing there is added on a line of its own, whatever the file looks like.
@@ -227,7 +227,7 @@ def test_environment_wins(place):
     [(signal.SIGINT, os.killpg), (signal.SIGTERM, os.kill), (signal.SIGTERM, os.killpg)],
     ids=["Ctrl-C", "SIGTERM", "systemd"],
 )
-def test_ending(place, ending, send):
+def test_signal_ends_the_server(place, ending, send):
     """It ends in silence, with status 0, at once, and the port is free again."""
     port = free_port()
     process = subprocess.Popen(

@@ -73,7 +73,7 @@ def test_101st_session_ends_the_oldest_of_the_user(client, audit_trail):
 
 
 @IN_PROCESS
-def test_session_that_begins_with_the_clock_set_back_goes_on(client):
+def test_session_begun_with_the_clock_set_back_is_kept(client):
     """By its time it is the oldest; the bound holds all the same."""
     login = new_user()
     begin_sessions(login, 100, time.time() + 5)  # more would end the sessions of other tests
@@ -130,7 +130,7 @@ def test_pages_of_sessions_are_stable(target):
     "after",
     ["", "x", "1", "1.5", ",x", "1.5,", "nan,x", "1e5,x", "-1.5,x", "1.5,x y", "1.5,x\n", 1],
 )
-def test_page_of_sessions_that_is_not_one_is_refused(target, after):
+def test_malformed_session_key_is_refused(target, after):
     login = new_user()
     res = call("GET", f"/user/{login}/sessions", {"after": after}, token_of(login))
     assert res.status_code == 400

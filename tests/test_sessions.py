@@ -268,7 +268,7 @@ def test_session_ended_by_one_server_is_refused_by_another(kind, new_database):
         ("https://localhost", True),
     ],
 )
-def test_cookie_is_secure_but_for_plain_http_on_this_machine(client, url, secure):
+def test_cookie_is_secure_except_for_plain_http_on_localhost(client, url, secure):
     """A browser sends it in clear to this machine alone."""
     value = {"username": new_user(), "password": PASSWORD}
     signed_in = client.post("/token", json=value, base_url=url)
@@ -283,7 +283,7 @@ def test_cookie_is_secure_but_for_plain_http_on_this_machine(client, url, secure
 
 @IN_PROCESS
 @pytest.mark.parametrize(("seconds", "status"), [(10, 201), (11, 401)])
-def test_replaced_cookie_is_good_for_ten_seconds(client, clock, seconds, status):
+def test_replaced_cookie_is_accepted_for_ten_seconds(client, clock, seconds, status):
     """As for a second tab; later it is theft, which ends the session."""
     login = new_user()
     sign_in(client, login)

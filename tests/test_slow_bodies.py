@@ -34,7 +34,7 @@ def worker(running):
 
 
 @pytest.mark.parametrize("length", [100_000, 2**22], ids=["small", "too large"])
-def test_slow_bodies_hold_up_nobody_else(server, length):
+def test_slow_bodies_do_not_delay_others(server, length):
     """Many bodies of one address that do not arrive: others are answered, then these are cut."""
     with contextlib.ExitStack() as stack:
         address = f"127.0.{length % 99}.2"  # of its own, since such a client is remembered
@@ -108,7 +108,7 @@ def test_pipelined_download_does_not_save_a_slow_body(server, worker):
         assert server.send_json("POST", "/len", {"p": []}).status == 200
 
 
-def test_behind_a_proxy_nothing_is_cut(tmp_path_factory):
+def test_connections_of_a_proxy_are_not_cut_off(tmp_path_factory):
     """However late the body is; the proxy's address is nobody's."""
     with (
         started(tmp_path_factory, ACME_PROXIES="1") as (server, worker),
@@ -190,7 +190,7 @@ def test_late_body_ends_all_connections_of_its_client(accepted):
         assert is_open(outgoing)
 
 
-def test_cut_keeps_the_locks_of_files(accepted, tmp_path):
+def test_cutting_off_keeps_the_locks_of_files(accepted, tmp_path):
     """To close a duplicate of an SQLite file would release the lock that its process has."""
     attempt = "import sqlite3, sys; sqlite3.connect(sys.argv[1], 0).execute('BEGIN IMMEDIATE')"
     file = str(tmp_path / "some.db")

@@ -77,14 +77,14 @@ def result(db, call):
 @pytest.mark.parametrize("kind", SQL)
 @settings(max_examples=60, suppress_health_check=list(HealthCheck))
 @given(calls=st.lists(CALLS, min_size=30, max_size=60))
-def test_alike(kind, calls, empty_stores):
+def test_stores_return_the_same_results(kind, calls, empty_stores):
     """Whatever is called in whatever order, SQL answers as the store in memory does."""
     memory = acme.AcmeData()
     sql = empty_stores(kind)
     assert [result(sql, call) for call in calls] == [result(memory, call) for call in calls]
 
 
-def test_acmedata(kept, monkeypatch):
+def test_tutorial_test_of_acmedata_passes_on_each_store(kept, monkeypatch):
     """The tutorial's own test, on each store."""
     monkeypatch.setattr(acme, "AcmeData", lambda: kept)
     tutorial.test_acmedata()
@@ -112,7 +112,7 @@ def write_until_killed(address, acknowledged):
 
 
 @pytest.mark.parametrize("kind", SQL)
-def test_kill(kind, new_database):
+def test_acknowledged_writes_survive_kill(kind, new_database):
     """What was answered 201 is there after `kill -9` of every process in the middle of writing."""
     url, port = new_database(kind), str(free_port())
     environ = {"ACME_DATABASE": url, "PORT": port, "WORKERS": "2", "ACME_TOKEN_SECRET": SECRET}
@@ -137,7 +137,7 @@ def test_kill(kind, new_database):
 
 
 @pytest.mark.parametrize("kind", SQL)
-def test_two_servers(kind, new_database):
+def test_change_through_one_server_counts_for_the_other(kind, new_database):
     """What is done through one server counts at the next request to the other."""
     url = new_database(kind)
     with granian(ACME_DATABASE=url) as one, granian(ACME_DATABASE=url) as other:

@@ -36,7 +36,7 @@ CALLS = [("GET", {}), ("PATCH", {"price": 2}), ("DELETE", {})]
         ("calvin", "PATCH", {"price": -2}, 400, "finite"),
     ],
 )
-def test_one(target, thing, who, method, value, status, word):
+def test_only_the_owner_reaches_stuff(target, thing, who, method, value, status, word):
     """Only the owner gets in; and a request that is refused has changed nothing."""
     path = f"/stuff/{thing('susie', 1)}"
     res = target.send_json(method, path, value, who=who)
@@ -51,7 +51,7 @@ def test_one(target, thing, who, method, value, status, word):
 @pytest.mark.parametrize(
     ("method", "value"), [("GET", {}), ("PATCH", {"price": 2}), ("DELETE", {})]
 )
-def test_nothing_there(target, method, value):
+def test_missing_stuff_is_404_or_401(target, method, value):
     """404 for whoever is signed in, 401 for who is not."""
     path = f"/stuff/{new_name()}"
     assert target.send_json(method, path, value, who="susie").status == 404
@@ -59,7 +59,7 @@ def test_nothing_there(target, method, value):
 
 
 @pytest.mark.parametrize("name", ["a b", "100%", "é?&=#+;", "<b>", "🍺", "\\", "'\"--"])
-def test_location(target, name):
+def test_created_stuff_has_a_location(target, name):
     """201 says where the new thing is, whatever it is called (RFC 9110)."""
     name = f"{name}-{new_name()}"
     res = target.send_json("POST", "/stuff", {"stuff": name, "price": 1}, who="susie")
@@ -69,7 +69,7 @@ def test_location(target, name):
     assert target.send("GET", location, who="susie").json["stuff"] == name
 
 
-def test_permissions_are_live(api, thing):
+def test_permissions_are_not_cached(api, thing):
     """What is taken over or given up counts from the next request on: nothing is cached."""
     name = thing("susie")
     api.get(f"/stuff/{name}", 403, login="calvin")
@@ -86,7 +86,7 @@ def test_permissions_are_live(api, thing):
 @pytest.mark.parametrize(
     ("method", "value"), [("GET", {}), ("PATCH", {"price": 2}), ("DELETE", {})]
 )
-def test_owner_changes_after_the_hook(target, thing, method, value, monkeypatch):
+def test_former_owner_gets_403_from_the_store(target, thing, method, value, monkeypatch):
     """Who has lost the thing since the hook looked gets 403 from the store."""
     path = f"/stuff/{thing('susie')}"
     monkeypatch.setitem(app._fsa._zm._object_perms, "stuff", lambda *_: True)
@@ -94,7 +94,7 @@ def test_owner_changes_after_the_hook(target, thing, method, value, monkeypatch)
     assert target.send("GET", path, who="susie").json["price"] == 1.0
 
 
-def test_pages(target):
+def test_pages_are_in_order_complete_and_linked(target):
     """Pages in the order of names, each with a link to the next one, none twice, none lost."""
     who = target.person(new_name("u"))
     # in an order that is neither theirs nor its reverse; "null" is a name like others
@@ -118,7 +118,7 @@ def test_pages(target):
         assert found == everything
 
 
-def test_after(target):
+def test_after_excludes_the_name_and_may_name_none(target):
     """`after` may name what is not there, and excludes what it names."""
     who = target.person(new_name("u"))
     prefix = new_name()
@@ -130,7 +130,7 @@ def test_after(target):
         assert [name for name, _ in res.json] == [prefix + n for n in found]
 
 
-def test_a_thousand(target):
+def test_page_has_at_most_1000_items(target):
     """Without `limit`, a page is full at 1,000."""
     who = target.person(new_name("u"))
     prefix = new_name()
@@ -148,7 +148,7 @@ def test_a_thousand(target):
     ]
 
 
-def test_one_name_at_the_same_time(target):
+def test_simultaneous_posts_of_one_name_create_it_once(target):
     """Of eight simultaneous POST of one name exactly one gets 201, on every round."""
     owners = [target.person(login) for login in ("susie", "calvin")] * 4
 
@@ -161,7 +161,7 @@ def test_one_name_at_the_same_time(target):
             assert sorted(pool.map(add, owners)) == [201] + [409] * 7
 
 
-def test_users_in_common(target, api):
+def test_only_administrators_add_users(target, api):
     """POST /user: for administrators only, under every scheme; taken names are 409."""
     login, email = new_name("u"), "some@acme.org"
     new = {"login": login, "password": PASSWORD, "email": email}

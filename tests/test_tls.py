@@ -31,7 +31,7 @@ def acme(folder):
         yield port, said
 
 
-def test_a_client_that_trusts_the_certificate_is_served(tmp_path):
+def test_client_that_trusts_the_certificate_is_served(tmp_path):
     make_certificate(tmp_path)
     context = ssl.create_default_context(cafile=tmp_path / "cert.pem")
     with acme(tmp_path) as (port, said):
@@ -42,14 +42,14 @@ def test_a_client_that_trusts_the_certificate_is_served(tmp_path):
 
 
 @pytest.mark.parametrize("begins", [-2, 2], ids=["expired", "not yet valid"])
-def test_a_certificate_that_clients_will_refuse_is_warned_of(tmp_path, begins):
+def test_certificate_that_clients_will_refuse_gives_a_warning(tmp_path, begins):
     make_certificate(tmp_path, begins=begins)
     with acme(tmp_path) as (_, said):
         assert f"CERT={tmp_path}/cert.pem is valid only from " in said
 
 
 @pytest.mark.parametrize("kind", ["other key", "P-521"])
-def test_a_key_that_cannot_be_used_is_refused(tmp_path, kind):
+def test_unusable_key_is_refused(tmp_path, kind):
     """In one line at the start, rather than in each connection."""
     make_certificate(tmp_path, ec.SECP521R1)
     if kind == "other key":
@@ -63,7 +63,7 @@ def test_a_key_that_cannot_be_used_is_refused(tmp_path, kind):
     assert len(res.stderr.splitlines()) == 1
 
 
-def test_a_handshake_that_does_not_end_is_cut_off(tmp_path):
+def test_slow_handshake_is_cut_off(tmp_path):
     """After 10 seconds, which are granian's own; plain HTTP ends at once."""
     make_certificate(tmp_path)
     outgoing = ssl.MemoryBIO()

@@ -48,7 +48,7 @@ def contents(url):
 
 
 @pytest.mark.parametrize("kind", SQL)
-def test_backup_and_restore(kind, full, new_database, tmp_path):
+def test_backup_restores_everything(kind, full, new_database, tmp_path):
     """A copy that was made while a server runs and writes brings everything back."""
     url, copy = full(kind), tmp_path / "copy"
     before = contents(url)
@@ -87,7 +87,7 @@ def test_backup_and_restore(kind, full, new_database, tmp_path):
 
 
 @pytest.mark.parametrize(("kind", "other"), [("sqlite", "postgresql"), ("postgresql", "sqlite")])
-def test_move(kind, other, full, new_database, tmp_path):
+def test_export_moves_everything_to_the_other_engine(kind, other, full, new_database, tmp_path):
     """From one engine to the other, with users, hashes and stuff."""
     url, file = full(kind), tmp_path / "rows"
     res = run(*DB, "export", str(file), ACME_DATABASE=url)
@@ -178,7 +178,7 @@ PENCIL = {"kind": "stuff", "name": "pencil", "owner": "susie", "price": 1.0}
         [USER, PENCIL, PENCIL],
     ],
 )
-def test_import_of_rubbish(kind, rows, empty_stores):
+def test_import_with_a_wrong_row_imports_nothing(kind, rows, empty_stores):
     """A row that is wrong is refused with what is wrong, and nothing is imported."""
     found = empty_stores(kind)
     with pytest.raises(ValueError, match="row"):
@@ -198,7 +198,9 @@ def test_import_of_rubbish(kind, rows, empty_stores):
     ids=["table", "stuff", "users"],
 )
 @pytest.mark.parametrize("kind", SQL)
-def test_nothing_is_lost_in_silence(kind, script, lost, new_database, tmp_path, monkeypatch):
+def test_table_that_export_would_lose_is_reported(
+    kind, script, lost, new_database, tmp_path, monkeypatch
+):
     """What a migration of a fork adds is carried, or left out on purpose."""
     file = tmp_path / "0003.sql"
     file.write_text(script)
@@ -222,7 +224,7 @@ def test_nothing_is_lost_in_silence(kind, script, lost, new_database, tmp_path, 
             assert res.exit_code == 0, res.output
 
 
-def test_no_database(tmp_path):
+def test_commands_without_a_database_say_so(tmp_path):
     """The commands say so where there is nothing to work on."""
     for url in "memory:", f"sqlite:///{tmp_path}/nothing.db":
         res = run(*DB, "backup", str(tmp_path / "copy"), ACME_DATABASE=url)

@@ -14,7 +14,7 @@ TESTS = [test for name, test in vars(tutorial).items() if name.startswith("test_
 
 
 @pytest.mark.parametrize("test", [t for t in TESTS if t is not tutorial.test_acmedata])
-def test_test_py(test, target):
+def test_tests_of_the_tutorial_pass_on_each_target(test, target):
     """`test.py` passes on every target, not only in process."""
     test(target.client())
 
@@ -66,7 +66,7 @@ CURL = [
 
 
 @pytest.mark.skipif(not shutil.which("curl"), reason="curl is missing: apt-get install curl")
-def test_curl():
+def test_curl_lines_of_the_tutorial_get_their_status():
     """Each `curl` line of the tutorial, against `flask run` with the shipped configuration."""
     port = str(free_port())
     flask = [sys.executable, "-m", "flask", "--app", "./app.py", "run", "--port", port]

@@ -42,7 +42,7 @@ def sqlite(new_database, monkeypatch):
         yield target, Path(url.removeprefix("sqlite:///"))
 
 
-def test_locked(sqlite):
+def test_locked_sqlite_is_503_and_recovers(sqlite):
     """SQLite locked beyond the timeout: 503 for changes, nothing half done, and then it goes on."""
     target, path = sqlite
     with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as other:
@@ -55,7 +55,7 @@ def test_locked(sqlite):
 
 
 @pytest.mark.parametrize("pragma", ["query_only = 1", "max_page_count = 1"])
-def test_cannot_write(sqlite, pragma, monkeypatch):
+def test_unwritable_sqlite_is_503(sqlite, pragma, monkeypatch):
     """A file that is read-only, and a disk that is full."""
     target, _ = sqlite
     connect = database.db.connect
@@ -75,7 +75,7 @@ def test_cannot_write(sqlite, pragma, monkeypatch):
     assert post(target, "thing").status == 201
 
 
-def test_damaged(sqlite):
+def test_damaged_sqlite_is_503(sqlite):
     """A file that is no database any more."""
     target, path = sqlite
     database.db.close()
@@ -134,7 +134,7 @@ def test_replaced_file_is_opened(sqlite, monkeypatch):
     ["ALTER TABLE stuff ALTER COLUMN name TYPE varchar(200)", "DEALLOCATE ALL"],
     ids=["a migration", "a pooler"],
 )
-def test_prepared_queries_get_stale(new_database, change):
+def test_stale_prepared_query_is_prepared_again(new_database, change):
     """A query that was prepared for what is no more is prepared anew, without a word."""
     with contextlib.closing(open_store(new_database("postgresql"))) as db:
         migrations.upgrade(db)
@@ -152,7 +152,7 @@ def test_prepared_queries_get_stale(new_database, change):
         assert db.change_user("susie", email="newest@acme.org").email == "newest@acme.org"
 
 
-def test_postgresql_does_not_wait_for_ever_for_a_lock(new_database):
+def test_postgresql_waits_a_bounded_time_for_a_lock(new_database):
     """Each statement has five seconds, unless the URL says otherwise; then it is 503."""
     url = new_database("postgresql")
     with contextlib.closing(opened(url)) as found, found.connection() as connection:

@@ -28,7 +28,7 @@ def worker(running):
     return running[1]
 
 
-def test_slow_readers_hold_up_nobody_else(server):
+def test_slow_readers_do_not_delay_others(server):
     with contextlib.ExitStack() as stack:
         for _ in range(MANY):
             stack.enter_context(connect(server, get("/www/large.bin")))

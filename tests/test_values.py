@@ -97,7 +97,7 @@ def _rows(kind, rows):
         *_rows("limit", LIMITS),
     ],
 )
-def test_values_in_json(target, kind, value, taken):
+def test_json_value_is_accepted_or_400(target, kind, value, taken):
     """A value that is right is taken; any other is 400, and changes nothing."""
     login = new_name("u")
     user = {"login": login, "password": PASSWORD, "email": "some@acme.org"}
@@ -160,7 +160,7 @@ def test_values_in_json(target, kind, value, taken):
         ("/len", "p=" + "[" * 100_000, 400),
     ],
 )
-def test_values_in_forms(target, path, form, status):
+def test_form_value_gets_its_status(target, path, form, status):
     """The same in a form, where numbers and JSON come as text."""
     if form.endswith("stuff="):
         form += new_name()
@@ -170,7 +170,7 @@ def test_values_in_forms(target, path, form, status):
     assert status < 400 or res.error
 
 
-def test_price_is_kept(target, thing):
+def test_integer_price_is_stored_as_a_number(target, thing):
     """An integer is as good as a float, and -0.0 is 0."""
     name = thing("susie", 5)
     assert target.send("GET", f"/stuff/{name}", who="susie").json["price"] == 5.0
@@ -178,7 +178,7 @@ def test_price_is_kept(target, thing):
     assert res.body.strip() == b'{"price":0.0,"stuff":"%s"}' % name.encode()
 
 
-def test_values_are_kept_as_meant():
+def test_address_is_normalized_and_password_hidden():
     """An address is normalized, and a password does not show itself."""
     assert values.Email("Came@ACME.org") == "Came@acme.org"
     assert "Secret" not in repr(values.Password("Secret"))
@@ -236,7 +236,7 @@ def test_types_refuse_with_400(kind, value):
 
 
 @given(st.text(alphabet=st.characters(codec="utf-8"), max_size=110))
-def test_names(text):
+def test_name_survives_a_path(text):
     """A name is kept to the letter, and is one line that survives a path."""
     name = made(values.Name, text)
     if name is None:
@@ -253,7 +253,7 @@ def test_names(text):
 
 
 @given(st.integers() | st.floats())
-def test_prices(number):
+def test_price_equals_its_number_or_is_refused(number):
     """A price is what it was made of, or refused; no other number passes."""
     price = made(values.Price, number)
     assert (price is not None) == (0 <= number <= 10**12)
@@ -283,7 +283,7 @@ BCRYPT = "$2b$12$" + "a" * 21 + "e" + "b" * 30 + "C"
         BCRYPT.replace("$12$", "$13$"),
     ],
 )
-def test_whole_hash_of_bounded_cost(value):
+def test_hashes_of_common_libraries_are_accepted(value):
     """As well-known libraries make them; each is verified without an error."""
     assert PasswordHash(value) == value
     assert not passwords._verify("password", value)
@@ -327,7 +327,7 @@ def test_whole_hash_of_bounded_cost(value):
         BCRYPT.replace("a", "é"),
     ],
 )
-def test_hash_that_is_not_whole_or_too_costly(value):
+def test_truncated_or_costly_hash_is_refused(value):
     with pytest.raises(fsa.ErrorResponse, match="131072 KiB") as refused:
         PasswordHash(value)
     assert refused.value.status == 400

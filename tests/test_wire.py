@@ -380,7 +380,7 @@ def descriptors(worker: psutil.Process, database: str) -> int:
     return count
 
 
-def test_malformed_http(tmp_path):
+def test_malformed_http_causes_neither_5xx_nor_changes(tmp_path):
     """Whatever comes in over the wire: no 5xx, no hang, no answer of another request, no change."""
     path = f"{tmp_path}/acme.db"
     with granian(ACME_DATABASE=f"sqlite:///{path}", WORKERS="1") as url:

@@ -60,7 +60,7 @@ def page(page):
     assert [text for text in complaints if "Content Security Policy" in text] == []
 
 
-def test_names_of_stuff(page, site, victim):
+def test_name_of_stuff_is_shown_as_text(page, site, victim):
     """In the list, and in each message and question about one."""
     page.goto(f"{site.url}/#stuff")
     expect(page.locator(".name")).to_have_text(sorted(name + victim for name in NAMES))
@@ -73,7 +73,7 @@ def test_names_of_stuff(page, site, victim):
     expect(page.locator(".name")).to_have_count(len(NAMES) - 1)
 
 
-def test_addresses_of_users(page, site, victim):
+def test_email_address_is_shown_as_text(page, site, victim):
     page.goto(f"{site.url}/#account")
     expect(page.locator("main")).to_contain_text(victim)
     page.goto(f"{site.url}/#users")
@@ -85,7 +85,7 @@ def test_addresses_of_users(page, site, victim):
 @pytest.mark.parametrize(
     "address", ["#" + HTML, f"#javascript:{SCRIPT}", "#stuff?" + HTML, "#__proto__", "#constructor"]
 )
-def test_addresses_of_pages(page, site, victim, address):
+def test_url_is_never_run_as_a_script(page, site, victim, address):
     page.goto(f"{site.url}/{address}")
     expect(page.locator("main")).not_to_be_empty()
 
@@ -93,14 +93,14 @@ def test_addresses_of_pages(page, site, victim, address):
 @pytest.mark.parametrize(
     "path", ["/www/{}", "/{}", "/docs/{}", "/?{}=1", "/hello?{}=1", "/docs?{}=1"]
 )
-def test_errors_shown_as_a_page(page, site, path):
+def test_error_in_the_browser_is_json(page, site, path):
     """An error repeats what was wrong, in JSON."""
     answer = page.goto(site.url + path.format(urllib.parse.quote(HTML)))
     assert answer.status in (400, 404)
     assert answer.headers["content-type"] == "application/json"
 
 
-def test_swagger_ui_takes_nothing_from_its_address(page, site):
+def test_swagger_ui_ignores_its_query(page, site):
     """Older versions took a document from there, and HTML from that."""
     page.goto(f"{site.url}/docs#/{HTML}")
     expect(page.locator(".opblock").first).to_be_visible()
@@ -111,7 +111,7 @@ def test_swagger_ui_takes_nothing_from_its_address(page, site):
         assert page.goto(f"{site.url}/docs?{query}").status == 400
 
 
-def test_answers_in_swagger_ui(page, site):
+def test_swagger_ui_shows_responses_as_text(page, site):
     """What has been tried out is shown as text, and no request goes to another server."""
     requests = []
     page.on("request", lambda request: requests.append(request.url))

@@ -10,7 +10,7 @@ from tests.conftest import ROOT, new_name
 SCREENSHOTS = ROOT / "screenshots"
 
 
-def test_keyboard(page, site):
+def test_keyboard_reaches_everything(page, site):
     """The keyboard goes everywhere: past the menu, from page to page, through a dialog."""
     login = person(site)
     add(site, login, name := new_name())
@@ -61,7 +61,9 @@ def shown(site):
 
 @pytest.mark.parametrize("width", [1000, 320])
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_appearance(new_context, site, shown, scheme, width):
+def test_views_have_no_accessibility_fault_and_fit_the_screen(
+    new_context, site, shown, scheme, width
+):
     """Each page has no fault that axe finds, and fits its screen; `screenshots/` shows it."""
     page = new_context(
         color_scheme=scheme,
@@ -121,7 +123,7 @@ def test_appearance(new_context, site, shown, scheme, width):
     look("long")
 
 
-def test_size():
+def test_front_end_has_at_most_64_kb():
     """The front end is small: 64 kB in all."""
     files = [file for file in (ROOT / "www").rglob("*") if file.is_file()]
     assert sum(file.stat().st_size for file in files) < 64_000

@@ -6,7 +6,7 @@ from tests.browser.steps import add, come, person, row, says
 from tests.conftest import new_name
 
 
-def test_roll_back(page, site):
+def test_refused_change_is_undone_with_a_message(page, site):
     """What is refused looks again as it was, and a message says why."""
     login = person(site)
     name, gone = new_name(), new_name()
@@ -28,7 +28,7 @@ def test_roll_back(page, site):
     expect(row(page, gone)).to_have_count(0)
 
 
-def test_offline(page, site):
+def test_without_network_changes_are_undone_until_it_is_back(page, site):
     """Without a network a bar says so, changes are taken back, and all goes on when it is there."""
     login = person(site)
     name, other = new_name(), new_name()
@@ -54,7 +54,7 @@ def test_offline(page, site):
     expect(page.locator(".name")).to_have_count(2)
 
 
-def test_lost_answer(page, site):
+def test_change_with_a_lost_response_is_verified(page, site):
     """Where a change was made but its answer was lost, the page finds out what has become of it."""
     login = person(site)
     name = new_name()
@@ -73,7 +73,7 @@ def test_lost_answer(page, site):
     expect(row(page, name).get_by_role("button", name="change it")).to_have_text("6.00")
 
 
-def test_unavailable(page, site):
+def test_unavailable_server_is_shown_until_it_is_back(page, site):
     """When the server says that it cannot answer at the moment, so does the page, and goes on."""
     login = person(site)
     name = new_name()
@@ -89,7 +89,7 @@ def test_unavailable(page, site):
     expect(page.locator("#bar")).to_be_empty()
 
 
-def test_waiting(page, site):
+def test_busy_button_is_disabled_and_sends_once(page, site):
     """A button that waits is disabled and says what it does, and nothing is sent twice."""
     login = person(site)
     come(page, site, login)

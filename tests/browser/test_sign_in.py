@@ -10,7 +10,7 @@ from tests.browser.steps import add, come, heading, new_secret, person, says, si
 from tests.conftest import PASSWORD, new_name, until
 
 
-def test_sign_in(page, site):
+def test_sign_in_shows_errors_and_survives_a_reload(page, site):
     """A wrong password is said where it was typed; the right one leads to where one wanted to go.
 
     A reload does not sign out, and no storage of the browser has a token.
@@ -41,7 +41,7 @@ def test_sign_in(page, site):
     assert page.context.cookies() == []
 
 
-def test_second_factor(page, site):
+def test_second_factor_is_set_up_and_asked_for(page, site):
     """It is set up with a picture and a key, and asked for from then on; a wrong code is said."""
     login = person(site)
     come(page, site, login, "account")
@@ -76,7 +76,7 @@ def test_second_factor(page, site):
     heading(page, "My stuff")
 
 
-def test_second_factor_off(page, site):
+def test_second_factor_is_switched_off_with_a_code(page, site):
     """It is switched off with a code."""
     login = person(site)
     secret = new_secret(site, login)
@@ -95,7 +95,7 @@ def test_second_factor_off(page, site):
     expect(page.get_by_role("button", name="Set it up")).to_be_focused()
 
 
-def test_refresh(page, site):
+def test_refused_requests_refresh_once_together(page, site):
     """Requests whose token is refused refresh it once, all together, and are sent once more."""
     come(page, site, person(site))
     sent = []
@@ -121,7 +121,7 @@ def test_refresh(page, site):
     assert [tokens.count(token) for token in dict.fromkeys(tokens)] == [4, 4]
 
 
-def test_session_ends(page, site):
+def test_view_and_input_return_after_a_new_sign_in(page, site):
     """Whose session has ended signs in again, and is back at the place, with what was typed."""
     login = person(site)
     come(page, site, login)
@@ -141,7 +141,7 @@ def test_session_ends(page, site):
     says(page, "unsaved is added")
 
 
-def test_too_many(page, site):
+def test_button_counts_the_seconds_of_the_rate_limit(page, site):
     """After too many failures the button says how long to wait, and is there again then."""
     login = person(site)
     body = {"username": login, "password": "Wrong-1"}
@@ -163,7 +163,7 @@ def test_too_many(page, site):
     heading(page, "My stuff")
 
 
-def test_two_tabs(page, site):
+def test_tabs_agree_on_the_authenticated_user(page, site):
     """Tabs agree on who is signed in."""
     susie, calvin = person(site), person(site)
     for login in susie, calvin:
@@ -184,7 +184,7 @@ def test_two_tabs(page, site):
         expect(page.get_by_role("dialog")).to_have_count(0)
 
 
-def test_cookie_of_another(page, site):
+def test_cookie_of_another_user_changes_nothing_unnoticed(page, site):
     """If the cookie is another user's unnoticed, nothing is done in that user's name."""
     susie, calvin = person(site), person(site)
     come(page, site, susie)

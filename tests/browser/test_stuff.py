@@ -6,7 +6,7 @@ from tests.browser.steps import add, come, person, row, says
 from tests.conftest import new_name, until
 
 
-def test_stuff(page, site):
+def test_stuff_is_added_changed_and_deleted(page, site):
     """Add, change in place, delete; errors stand where they belong, and the focus stays near."""
     login = person(site)
     name, taken = new_name(), new_name()
@@ -68,7 +68,7 @@ def test_stuff(page, site):
     assert site.send("GET", "/stuff", who=login).json == []
 
 
-def test_locale(new_context, site):
+def test_price_follows_the_locale(new_context, site):
     """A price reads and is written as where its reader lives."""
     login = person(site)
     add(site, login, name := new_name(), price=1234.5)
@@ -89,7 +89,7 @@ def test_locale(new_context, site):
     assert site.send("GET", f"/stuff/{name}", who=login).json["price"] == 0.1
 
 
-def test_text_is_text(page, site):
+def test_name_is_never_html(page, site):
     """What users write is never HTML."""
     login = person(site)
     name = f"<img src=x onerror=alert(1)> &amp; {new_name()}".replace("/", "")

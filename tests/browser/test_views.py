@@ -9,7 +9,7 @@ from tests.browser.steps import come, heading, new_secret, person, row, says, si
 from tests.conftest import PASSWORD, new_name, until
 
 
-def test_account(page, site):
+def test_account_changes_address_password_and_sessions(page, site):
     """Address, password and sessions can be changed; faults stand beside their fields."""
     login = person(site)
     come(page, site, login, "account")
@@ -54,7 +54,7 @@ def test_account(page, site):
     heading(page, "Account")
 
 
-def test_users(page, site):
+def test_administrator_manages_users(page, site):
     """An administrator adds, disables, promotes and resets users, sets passwords and deletes."""
     admin, login = person(site), new_name("u")
     site.send_json("PATCH", f"/user/{admin}", {"admin": True}, "acme")
@@ -128,7 +128,7 @@ def test_users_view_of_an_administrator_who_is_demoted_meanwhile(page, site):
     expect(page.get_by_role("link", name="Users")).to_have_count(0)
 
 
-def test_try(page, site):
+def test_open_routes_respond_while_the_user_types(page, site):
     """What everybody may try is answered as one types, and says what is wrong with it."""
     page.goto(f"{site.url}/#try")
     outputs = page.get_by_role("status").and_(page.locator("output"))
