@@ -2,7 +2,7 @@
 
 Each server has one worker on one core; wrk, PostgreSQL and this program have the others. The
 servers take turns at each kind of work, in several rounds; the median counts. Before that, each
-must answer the same requests with the same statuses and bodies. report.py writes RESULTS.md.
+must serve the same requests with the same statuses and bodies. report.py writes RESULTS.md.
 """
 
 import contextlib
@@ -111,12 +111,12 @@ class Server:
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=20)
         with contextlib.closing(connection):
             connection.request(method, path, body, headers)
-            answer = connection.getresponse()
-            text = answer.read()
+            response = connection.getresponse()
+            text = response.read()
         try:
-            return answer.status, json.loads(text)
+            return response.status, json.loads(text)
         except ValueError:
-            return answer.status, text
+            return response.status, text
 
     def token(self, login: str, password: str = PASSWORD) -> str:
         form = {"username": login, "password": password}

@@ -99,8 +99,8 @@ class Client:
         """Send a request; the status, the body, and the time in milliseconds."""
         begin = time.perf_counter()
         self.connection.request(method, path, body, headers)
-        answer = self.connection.getresponse()
-        return answer.status, answer.read(), 1000 * (time.perf_counter() - begin)
+        response = self.connection.getresponse()
+        return response.status, response.read(), 1000 * (time.perf_counter() - begin)
 
     def get(self, path: str, authorization: str) -> tuple[int, bytes, float]:
         """The same for a GET."""

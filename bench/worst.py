@@ -4,7 +4,7 @@ Each is as large as it may be (a body of 1 MiB, 64 KiB of headers), or just belo
 made to take long: before anybody is authenticated, or in an open route, of which two have types as
 a fork might add. One line each: the status, CPU time and how much the memory of the process grows,
 each request in a process of its own. Exits with 1 if one takes more than 0.5 s of CPU or 50 MiB, or
-is answered with 5xx. `bench/worst.py form query` takes only the lines that have one of these words.
+gets a 5xx. `bench/worst.py form query` takes only the lines that have one of these words.
 """
 
 import base64
@@ -379,7 +379,7 @@ def send(case: Case) -> tuple[int, float]:
     parts = app(given, lambda status, *_: statuses.append(status))
     size = sum(len(part) for part in parts)
     taken = time.process_time() - begin
-    assert size < BODY_BYTES, f"an answer of {size} bytes"
+    assert size < BODY_BYTES, f"a response of {size} bytes"
     return int(statuses[0].split()[0]), taken
 
 

@@ -1,7 +1,7 @@
-"""What the tests share: Acme in process and behind a real server, people, and names not yet used.
+"""What the tests share: Acme in process and behind a real server, users, and unique names.
 
-Each test that takes `target` runs on each of `TARGETS`. Nothing is cleaned up between tests: who
-needs stuff or a user takes a new name, so that tests depend neither on their order nor on others.
+Each test that takes `target` runs on each of `TARGETS`. Nothing is cleaned up between tests: a test
+takes new names for its stuff and users, so that tests depend neither on their order nor on others.
 """
 
 import contextlib
@@ -42,8 +42,8 @@ from security import rate_limit
 from store import migrations
 from store.sql import SqlStore
 
-os.environ.pop("ACME_MODE", None)  # of `make run` the default is tested
-# so that only those are throttled who want to be
+os.environ.pop("ACME_MODE", None)  # the tests use the default of `make run`
+# so that only tests of the rate limit reach it
 os.environ["ACME_RATE_LIMIT"] = tutorial.app.config["ACME_RATE_LIMIT"] = "9999/second, 9999/second"
 rate_limit.init_app(tutorial.app)
 
@@ -55,7 +55,7 @@ LIVE = [target for target in TARGETS if target.endswith("-http")]
 PASSWORD = "Some-Pass-1"
 SECRET = "0123456789abcdef" * 4
 
-# the same examples each time, and however slow the machine is
+# the same examples each time, on a machine of any speed
 hypothesis.settings.register_profile("acme", derandomize=True, deadline=None)
 hypothesis.settings.load_profile("acme")
 
@@ -64,7 +64,7 @@ _numbers = itertools.count()
 
 def new_name(kind: str = "thing") -> str:
     """A name that no other test uses, in this run or against the same server."""
-    return f"{kind}{os.getpid()}x{next(_numbers)}z"  # the end, lest one begin another
+    return f"{kind}{os.getpid()}x{next(_numbers)}z"  # the suffix: no name is a prefix of another
 
 
 def wrong_code(secret: str, now: float) -> str:
@@ -74,8 +74,8 @@ def wrong_code(secret: str, now: float) -> str:
 
 
 @dataclasses.dataclass
-class Answer:
-    """What came back, whichever way."""
+class Response:
+    """A response, in process or over HTTP."""
 
     status: int
     headers: Any
@@ -87,7 +87,7 @@ class Answer:
 
     @property
     def error(self) -> str:
-        """The message of an error, which must be JSON and have nothing but that."""
+        """The message of an error, which must be JSON with only that member."""
         assert self.headers["Content-Type"] == "application/json", self
         assert list(self.json) == ["error"], self
         return str(self.json["error"])
@@ -102,7 +102,7 @@ def free_port() -> int:
 def run(
     *command: str, cwd: Path = ROOT, stdin: str = "", **environ: str | None
 ) -> subprocess.CompletedProcess[str]:
-    """Run a command that is expected to end by itself; None takes a variable away."""
+    """Run a command that is expected to end by itself; None removes a variable."""
     env = os.environ | {"PORT": str(free_port())} | environ
     env = {name: value for name, value in env.items() if value is not None}
     return subprocess.run(
@@ -112,7 +112,7 @@ def run(
 
 @contextlib.contextmanager
 def serving(*command: str, ready: str, cwd: Path = ROOT, **environ: str) -> Iterator[str]:
-    """A server in a process group of its own; yields what it said until it said `ready`."""
+    """A server in a process group of its own; yields its output up to `ready`."""
     said, reader = "", None
     process = subprocess.Popen(
         command,
@@ -131,7 +131,7 @@ def serving(*command: str, ready: str, cwd: Path = ROOT, **environ: str) -> Iter
                 break
         else:
             pytest.fail(f"the server ended: {said}")
-        # whatever else it says is read, lest it waits for us
+        # read the rest of the output, because a full pipe would block the server
         reader = threading.Thread(target=process.stdout.read)
         reader.start()
         yield said
@@ -154,13 +154,13 @@ def until(condition: Callable[[], Any]) -> None:
 
 
 def listens(port: int) -> bool:
-    """Whether anybody listens on a port."""
+    """Whether a process listens on a port."""
     with socket.socket() as probe:
         return probe.connect_ex(("127.0.0.1", port)) == 0
 
 
 def wait_for(port: int) -> None:
-    """Until somebody listens on a port."""
+    """Wait until a process listens on a port."""
     until(lambda: listens(port))
 
 
@@ -182,7 +182,7 @@ class Target:
         self.people: dict[str, str] = {}
 
     def client(self) -> Client:
-        """FlaskTester's client, which knows people by their login once `person` has made them."""
+        """FlaskTester's client, with the tokens of the users that `person` has created."""
         auth = Authenticator(user="username", pwd="password")
         auth.setPass("acme", tutorial.os.environ["ACME_PASS"])
         for login, token in self.people.items():
@@ -199,7 +199,7 @@ class Target:
         return AnyPath(auth, self.url)
 
     def person(self, login: str) -> str:
-        """Make sure that there is such a user (`acme` is), with a token; returns the login."""
+        """Create a user, unless it exists (`acme` does), with a token; returns the login."""
         if login not in self.people:
             client = self.client()
             password = PASSWORD
@@ -215,7 +215,7 @@ class Target:
         return login
 
     def bearer(self, login: str) -> dict[str, str]:
-        """The header that shows who sends a request."""
+        """The Authorization header of a user."""
         return {"Authorization": f"Bearer {self.people[self.person(login)]}"}
 
     def send(
@@ -226,8 +226,8 @@ class Target:
         kind: str | None = None,
         who: str | None = None,
         headers: dict[str, str] | None = None,
-    ) -> Answer:
-        """Send a request as it is, however odd: `kind` of content, token of `who`."""
+    ) -> Response:
+        """Send a request unchanged, also a malformed one: `kind` of content, token of `who`."""
         headers = dict(headers or {})
         if kind is not None:
             headers["Content-Type"] = kind
@@ -237,15 +237,15 @@ class Target:
         if self.url is None:
             with tutorial.app.test_client() as client:
                 res = client.open(path, method=method, data=body, headers=headers, buffered=True)
-                return Answer(res.status_code, res.headers, res.data)
+                return Response(res.status_code, res.headers, res.data)
         url = urllib.parse.urlsplit(self.url)
         with contextlib.closing(http.client.HTTPConnection(url.netloc, timeout=20)) as connection:
             connection.request(method, path, body or None, headers)
-            answer = connection.getresponse()
-            return Answer(answer.status, answer.headers, answer.read())
+            response = connection.getresponse()
+            return Response(response.status, response.headers, response.read())
 
-    def send_json(self, method: str, path: str, value: Any, who: str | None = None) -> Answer:
-        """Send a value as JSON; `nan` and the like go as Python writes them."""
+    def send_json(self, method: str, path: str, value: Any, who: str | None = None) -> Response:
+        """Send a value as JSON; `nan` is sent as Python writes it."""
         return self.send(method, path, json.dumps(value), "application/json", who)
 
 
@@ -344,7 +344,7 @@ def client(target: Target) -> Iterator[FlaskTestClient]:
 
 
 class Clock:
-    """What time Acme takes it for: seconds since 1970, which a test adds to."""
+    """The time that Acme sees, in seconds since 1970; a test adds to it."""
 
     def __init__(self) -> None:
         self.now = time.time()
@@ -352,7 +352,7 @@ class Clock:
 
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
-    """Stops the time in this process. Expiry of tokens aside: PyJWT has a clock of its own."""
+    """Stops the time in this process, except for the expiry of tokens: PyJWT has its own clock."""
     clock = Clock()
     monkeypatch.setattr(time, "time", lambda: clock.now)
     return clock
@@ -362,7 +362,7 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
 def audit_trail(
     caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> Callable[[], list[dict[str, str]]]:
-    """Tells what has been audited in this process since the test began."""
+    """Returns the audit trail of this process since the test began."""
     caplog.set_level(logging.INFO, "acme.audit")
     monkeypatch.setattr(logging.getLogger("acme.audit"), "propagate", True)
 
@@ -375,7 +375,7 @@ def audit_trail(
 
 @pytest.fixture
 def after_check(monkeypatch: pytest.MonkeyPatch) -> Callable[[Callable[[], Any]], None]:
-    """Has something happen right after the next password has been checked."""
+    """Calls a function right after the next password check."""
 
     def arrange(action: Callable[[], Any]) -> None:
         verify, actions = argon2.PasswordHasher.verify, [action]

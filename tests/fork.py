@@ -19,7 +19,7 @@ found: list[Any] = []
 
 def make_route(name: str, hint: Any) -> Any:
     """A route's function with one parameter."""
-    # as if it were written out: FlaskSimpleAuth looks at the code of a function
+    # compiled from source: FlaskSimpleAuth inspects the code of a function
     namespace: dict[str, Any] = {"hint": hint, "found": found}
     exec(f"def route(_{name}: hint):\n    found.append(_{name})\n    return '', 204", namespace)
     namespace["route"].__name__ = f"route_{name}"
@@ -48,7 +48,7 @@ def forked():
 
 
 def add_routes(app: Any) -> None:
-    """Routes with more than a parameter, or with odd ones."""
+    """Routes with several parameters, or with unusual ones."""
 
     @app.get("/country", authz="OPEN")
     def get_country(code: str, username: str = "") -> tuple[Any, int]:
@@ -108,7 +108,7 @@ def as_multipart(query: str) -> str:
 
 
 def text_ways(fork, name, text, path=None):
-    """The answers to a text in each way that parameters come as text."""
+    """The responses to a text in the query, a form and a multipart form."""
     query, path = as_query(name, text), path or f"/{name}"
     yield send(fork, "GET", path, query=query)
     yield send(fork, "POST", path, query=query)

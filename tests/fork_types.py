@@ -15,7 +15,7 @@ import values
 
 
 class Quantity(int):
-    """A rule that takes whatever `int` does: it is only called with an integer."""
+    """A rule that would take what `int` takes, but is only called with an integer."""
 
     def __new__(cls, value):
         if not 1 <= int(value) <= 99:
@@ -36,11 +36,11 @@ class Weight(float):
 
 
 class Cents(decimal.Decimal):
-    """A class of one's own without a rule."""
+    """A derived class without a rule."""
 
 
 class Tags(list[str]):
-    """A list of one's own with a rule."""
+    """A derived list with a rule."""
 
     def __init__(self, tags):
         if len(tags) > 2:
@@ -49,11 +49,11 @@ class Tags(list[str]):
 
 
 class Options(dict):
-    """An object of one's own."""
+    """A derived object."""
 
 
 class Odd:
-    """A class that derives from nothing, and raises what it likes."""
+    """A class without a base class, which raises any exception."""
 
     def __init__(self, value):
         self.value = {"a": 1}[value]
@@ -117,7 +117,7 @@ HALF_PAST = "2020-07-29T12:30:00"
 ID = "00000000-0000-0000-0000-000000000005"
 
 
-# type, what is right in JSON with what comes of it, what is right as text, what is wrong in each
+# type; valid in JSON, with its result; valid as text, with its result; invalid in each
 TYPES: dict[str, tuple[Any, list[tuple[Any, Any]], list[tuple[str, Any]], list[Any], list[str]]] = {
     "integer": (
         int,

@@ -1,4 +1,4 @@
-"""What Schemathesis must be told about Acme, and what it gets wrong by itself."""
+"""Schemathesis for Acme: formats of values, and corrections of its requests."""
 
 import datetime
 import functools
@@ -22,7 +22,7 @@ schemathesis.openapi.format(
     "date", st.dates(max_value=datetime.date(2026, 1, 1)).map(datetime.date.isoformat)
 )
 
-# of two items by their place it makes an invalid schema, in answers
+# of two items by their place it makes an invalid schema, in responses
 responses.to_json_schema = functools.partial(responses.to_json_schema, convert_prefix_items=False)
 
 FORM = "application/x-www-form-urlencoded"

@@ -14,7 +14,7 @@ MANY = 64
 ME = "127.0.0.1"
 
 
-# as make run serves, with less patience
+# as make run, with shorter time limits
 SERVE = """if True:
     import serve
     from web import slow_clients
@@ -29,7 +29,7 @@ LARGE = 2**23  # bytes, more than the system keeps for a connection that is not 
 
 @contextlib.contextmanager
 def started(tmp_path_factory, **environ):
-    """One worker, which has a large page as well; yields a target and that process."""
+    """One worker, with a large file as well; yields a target and that process."""
     place = tmp_path_factory.mktemp("slow") / "acme"
     shutil.copytree(ROOT, place, ignore=shutil.ignore_patterns(".*", "acme.db*"))
     (place / "www" / "large.bin").write_bytes(b"x" * LARGE)
@@ -47,7 +47,7 @@ def started(tmp_path_factory, **environ):
 
 
 def connect(target, text, address="127.0.0.2"):
-    """A connection from another address of this machine, on which so much has been sent."""
+    """A connection from another address of this machine, on which a text has been sent."""
     port = int(target.url.rpartition(":")[2])
     connection = socket.create_connection((ME, port), 20, (address, 0))
     connection.sendall(text.encode())
@@ -66,7 +66,7 @@ def get(path):
 
 
 def status(connection):
-    """The status of the answer on a connection, None if it ends without."""
+    """The status of the response on a connection, None if it ends without."""
     try:
         line = connection.recv(65536)
     except ConnectionError:
@@ -75,7 +75,7 @@ def status(connection):
 
 
 def is_open(connection):
-    """Whether a connection goes on; sends a byte on it."""
+    """Whether a connection is open; sends a byte on it."""
     try:
         connection.sendall(b"x")
         is_readable = select.select([connection], [], [], 0)[0]

@@ -19,7 +19,7 @@ def statuses(target, count=8):
     """The statuses of so many reads, all at the same time."""
     with ThreadPoolExecutor(count) as pool:
         sent = [pool.submit(target.send, "GET", "/stuff", who="acme") for _ in range(count)]
-        return {answer.result().status for answer in sent}
+        return {response.result().status for response in sent}
 
 
 def stuff_of(target):

@@ -1,4 +1,4 @@
-"""Users and their passwords: who may do what, who is let in, and how often they may fail."""
+"""Users and their passwords: permissions, sign-in, and rate limits."""
 
 import threading
 from concurrent.futures import ThreadPoolExecutor
@@ -39,7 +39,7 @@ def test_profiles_are_paged_and_never_show_a_hash(target):
 
 @IN_PROCESS
 def test_user_with_stuff_is_deleted_with_stuff_delete_only(target):
-    """409 while stuff is left, and everything goes with stuff=delete."""
+    """409 while the user owns stuff; stuff=delete deletes both."""
     login, thing = new_user(), new_name()
     db.add_stuff(thing, login, 1)
     headers = token_of(new_user(admin=True))
@@ -113,7 +113,7 @@ def test_new_password_ends_all_sessions(target):
 
 @IN_PROCESS
 def test_password_is_not_set_if_the_old_one_has_changed(target):
-    """Who has shown a password that is no more, or is disabled, sets no new one."""
+    """403 if the checked password has been changed, or the user disabled."""
     login = new_user()
     old = db.get_user_pass(login)
     db.set_user_pass(login, CHEAP)
@@ -137,17 +137,17 @@ def test_malformed_hash_is_a_wrong_password(target):
 
 
 def test_disabled_user_cannot_be_told_from_an_unknown_one(target):
-    """Unknown, disabled, or with a wrong password: the same answer."""
+    """Unknown, disabled, or with a wrong password: the same response."""
     login = target.person(new_name("u"))
     admin = target.person("acme")
     path = f"/user/{login}"
     assert target.send_json("PATCH", path, {"active": False}, admin).status == 200
-    answers = {
+    responses = {
         target.send("GET", "/token", headers=basic_auth(name, password)).body
         for name, password in [(login, PASSWORD), (login, "wrong"), ("nobody", PASSWORD)]
     }
-    assert len(answers) == 1
-    # and what it had is gone for good
+    assert len(responses) == 1
+    # and its sessions have ended
     assert target.send("GET", "/hello-me", who=login).status == 401
     assert target.send_json("PATCH", path, {"active": True}, admin).status == 200
     assert target.send("GET", "/hello-me", who=login).status == 401
@@ -181,7 +181,7 @@ def test_hash_replaced_after_the_check_is_checked_again(target, after_check, ren
 
 
 def test_sign_ins_beyond_the_hash_queue_are_503_and_tokens_go_on(monkeypatch):
-    """Beyond those who hash and the few who wait, sign-ins are 503; tokens go on."""
+    """Requests with a token are still served."""
     started, finish = threading.Semaphore(0), threading.Event()
 
     def verify(_self, _reference, _password):
@@ -202,7 +202,7 @@ def test_sign_ins_beyond_the_hash_queue_are_503_and_tokens_go_on(monkeypatch):
         assert call("GET", "/hello-me", headers=headers).status_code == 200
         assert not started.acquire(blocking=False)
         finish.set()
-        assert {answer.result().status_code for answer in first} == {200}
+        assert {response.result().status_code for response in first} == {200}
     assert not hash_queue.is_full
 
 
@@ -211,7 +211,7 @@ def test_sign_ins_beyond_the_hash_queue_are_503_and_tokens_go_on(monkeypatch):
 
 @IN_PROCESS
 def test_failed_passwords_are_rate_limited(strict):
-    """Right or wrong, by basic, param or `current`, a password is not looked at; tokens go on."""
+    """Then no password is checked, by basic, param or `current`; tokens still work."""
     login, other = new_user(), new_user()
     headers = token_of(login)
     for _ in range(3):

@@ -25,12 +25,12 @@ def test_nothing_redirects_to_an_address_of_the_client(target, path, header):
     connection.putrequest("GET", path, skip_host=header == "Host")
     connection.putheader(header, EVIL)
     connection.endheaders()
-    answer = connection.getresponse()
-    body = answer.read()
+    response = connection.getresponse()
+    body = response.read()
     connection.close()
-    assert answer.status in (400, 404)
-    assert EVIL not in str(answer.headers)
-    assert answer.headers["Content-Type"] in ("application/json", None)
+    assert response.status in (400, 404)
+    assert EVIL not in str(response.headers)
+    assert response.headers["Content-Type"] in ("application/json", None)
     assert b"<" not in body
 
 
@@ -62,9 +62,9 @@ def test_a_route_of_a_fork_does_not_redirect():
 )
 def test_a_path_forges_neither_headers_nor_log_lines(caplog, path, method, headers, status):
     """In `dev` mode a header shows it, whichever check refuses the request first."""
-    answer = app.test_client().open(path, method=method, headers=headers)
-    assert answer.status_code == status
-    assert all(value.isascii() and value.isprintable() for value in answer.headers.values())
+    response = app.test_client().open(path, method=method, headers=headers)
+    assert response.status_code == status
+    assert all(value.isascii() and value.isprintable() for value in response.headers.values())
     assert all(record.getMessage().isprintable() for record in caplog.records)
 
 
@@ -98,16 +98,16 @@ def test_the_address_of_a_client_behind_a_proxy_is_an_address():
 
 @pytest.mark.parametrize("target", ["memory"], indirect=True)
 def test_html_cannot_be_framed(target):
-    """Clickjacking: whatever is HTML forbids it, to old browsers as well."""
+    """Clickjacking: every HTML response forbids it, to old browsers as well."""
     paths = {rule.rule for rule in app.url_map.iter_rules() if "GET" in rule.methods}
     paths = {path for path in paths if "<" not in path} | {"/www/index.html", "/www/none", "/none"}
     pages = set()
     for path in sorted(paths):
-        answer = target.send("GET", path)
-        if "html" in answer.headers["Content-Type"]:
+        response = target.send("GET", path)
+        if "html" in response.headers["Content-Type"]:
             pages.add(path)
-            assert "frame-ancestors 'none'" in answer.headers["Content-Security-Policy"]
-            assert answer.headers["X-Frame-Options"] == "DENY"
+            assert "frame-ancestors 'none'" in response.headers["Content-Security-Policy"]
+            assert response.headers["X-Frame-Options"] == "DENY"
     assert pages == {"/", "/docs", "/www/index.html"}
 
 
@@ -136,5 +136,5 @@ def test_the_header_of_a_token_decides_nothing(target, header, key):
     signature = hmac.digest(key.encode(), f"{text}.{payload}".encode(), "sha256")
     for end in "", base64.urlsafe_b64encode(signature).rstrip(b"=").decode():
         token = f"{text}.{payload}.{end}"
-        answer = target.send("GET", "/hello-me", headers={"Authorization": f"Bearer {token}"})
-        assert (answer.status, answer.error) == (401, "invalid token: get a new one at /token")
+        response = target.send("GET", "/hello-me", headers={"Authorization": f"Bearer {token}"})
+        assert (response.status, response.error) == (401, "invalid token: get a new one at /token")

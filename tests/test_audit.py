@@ -42,7 +42,7 @@ def test_sign_ins_are_audited(target, step):
     signed_in, failed = ("sign-in", login, login), ("failed attempt", login, login)
     step(401, [failed], "POST", "/token", wrong)
     step(401, [failed], "GET", "/token", None, basic_auth(login, "Wrong-Pass-1"))
-    # what is no login may be a password
+    # a malformed login may be a password
     step(401, [("failed attempt", None, None)], "POST", "/token", wrong | {"username": "Wrong-2"})
     step(401, [], "GET", "/hello-me", None, {"Authorization": "Bearer x.y.z"})
     step(200, [signed_in], "GET", "/token", None, basic_auth(login, PASSWORD))
@@ -57,7 +57,7 @@ def test_sign_ins_are_audited(target, step):
 
 
 def test_reused_refresh_cookie_is_audited(target, step):
-    """With the name of the user; a refresh as it should be is not."""
+    """With the name of the user; a normal refresh is not audited."""
     login = new_user()
     right = {"username": login, "password": PASSWORD}
     res = step(201, [("sign-in", login, login)], "POST", "/token", right)
@@ -71,7 +71,7 @@ def test_reused_refresh_cookie_is_audited(target, step):
 
 
 def test_changes_of_users_are_audited(target, step):
-    """Who did what to whom; what is refused is not."""
+    """Who did what to whom; refused changes are not audited."""
     admin, login = new_user(admin=True), new_name("u")
     email = f"{login}@acme.org"
     new = {"login": login, "password": PASSWORD, "email": email}
@@ -112,7 +112,7 @@ def test_changes_of_users_are_audited(target, step):
 
 
 def test_second_factor_is_audited(target, clock, step):
-    """Each step of it, and whoever takes it away."""
+    """Each step of it, and who switches it off."""
     admin, login = new_user(admin=True), new_user()
     by, mine = token_of(admin), token_of(login)
 

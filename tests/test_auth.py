@@ -36,7 +36,7 @@ def bearer(token):
 
 
 def forged(secret=SECRET, algorithm="HS256", **claims):
-    """A token like ours, but for what is given (None leaves a claim out)."""
+    """A token like those of Acme, with other claims (None leaves a claim out)."""
     claims = {"sub": "acme", "aud": "acme", "exp": int(time.time()) + 600} | claims
     claims = {name: claim for name, claim in claims.items() if claim is not None}
     return jwt.encode(claims, secret, algorithm=algorithm)
@@ -64,7 +64,7 @@ WRONG_PASSWORDS = [
 
 @pytest.mark.parametrize("headers", WRONG_PASSWORDS, ids=lambda h: h["Authorization"][:30])
 def test_invalid_basic_credentials_get_one_response(target, headers):
-    """Whatever is wrong with them, the response is the same, to the letter."""
+    """The response is the same to the letter for each fault."""
     res = target.send("GET", "/hello-me", headers=headers)
     assert res.status == 401
     assert res.error == "invalid username or password"
@@ -128,7 +128,7 @@ FETCH = {"X-Requested-With": "fetch"}
     ],
 )
 def test_401_has_the_challenge_of_the_route(target, method, path, headers, params, challenge):
-    """A front end that sends `X-Requested-With: fetch` is not told of Basic: no browser dialog."""
+    """A front end that sends `X-Requested-With: fetch` gets no Basic challenge and no dialog."""
     res = target.send(method, path, json.dumps(params), JSON, headers=headers)
     assert res.status == 401, res
     assert res.headers["WWW-Authenticate"] == challenge
@@ -142,7 +142,7 @@ def test_401_has_the_challenge_of_the_route(target, method, path, headers, param
         ("/hello-me", {"Authorization": "Basic"}, 401),
         ("/hello-me", bearer("x.y.z"), 401),
         ("/token", basic("acme:wrong"), 401),
-        ("/token", bearer("x.y.z"), 200),  # no token is looked at here
+        ("/token", bearer("x.y.z"), 200),  # tokens are not accepted here
     ],
 )
 def test_valid_credentials_do_not_excuse_invalid_ones(target, path, headers, status):

@@ -1,7 +1,7 @@
 """Who may do what: a table by hand, which the application and its declarations must both keep to.
 
-The one is walked, in process on each store and over HTTP, lest a hook is broken; the others are
-read, lest both are made of one mistake.
+The one is walked, in process on each store and over HTTP, in case a hook is broken; the others are
+read, in case both have the same mistake.
 """
 
 import json
@@ -87,7 +87,7 @@ ROUTES = [
 
 
 def route_of(method, path):
-    """The route that answers a request of the table; None if there is none."""
+    """The route that serves a request of the table; None if there is none."""
     for exact in True, False:
         for route in routes(app):
             shape = route.path if exact else re.sub(r"{\w+}", "[^/]+", route.path)
@@ -140,7 +140,7 @@ def test_each_kind_of_caller_gets_the_status_of_the_table(
 ):
     """Each route, for each kind of caller; a token that has ended opens only what is open.
 
-    Each answer is in the description, its body as described there.
+    Each response is in the description, its body as described there.
     """
     dead = ended(new_user())
     callers = ["nobody", "other", "owner", "admin", "password", *dead]
@@ -172,25 +172,25 @@ def test_each_kind_of_caller_gets_the_status_of_the_table(
             k: v.format(**names) if isinstance(v, str) else v for k, v in given.items()
         }
         body, kind = (json.dumps(filled), "application/json") if filled else (b"", None)
-        answer = walk.send(method, path.format(**names), body, kind, headers=headers)
-        found.append(answer.status)
-        check_answer(document, method, path, answer)
+        response = walk.send(method, path.format(**names), body, kind, headers=headers)
+        found.append(response.status)
+        check_response(document, method, path, response)
     assert dict(zip(callers, found, strict=True)) == dict(zip(callers, expected, strict=True))
 
 
-def check_answer(document, method, path, answer):
+def check_response(document, method, path, response):
     route = route_of(method, path)
     if route.path not in document["paths"]:
         return  # a page
-    described = document["paths"][route.path][method.lower()]["responses"][str(answer.status)]
+    described = document["paths"][route.path][method.lower()]["responses"][str(response.status)]
     if "$ref" in described:
         described = document["components"]["responses"][described["$ref"].split("/")[-1]]
     if "content" not in described:
-        assert answer.body == b""
+        assert response.body == b""
         return
     schema = described["content"]["application/json"]["schema"]
     whole = {"components": document["components"], **schema}
-    jsonschema_rs.validate(whole, answer.json)
+    jsonschema_rs.validate(whole, response.json)
 
 
 def test_table_is_complete():

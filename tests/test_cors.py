@@ -16,11 +16,11 @@ SCRIPT = """async ([url, method, token, body]) => {
     if (token) headers.Authorization = `Bearer ${token}`
     if (body) headers["Content-Type"] = "application/json"
     try {
-        const answer = await fetch(url, {method, headers, body})
+        const response = await fetch(url, {method, headers, body})
         const shown = ["Location", "Link", "Retry-After", "WWW-Authenticate", "Allow"]
-            .filter(name => answer.headers.get(name))
-        const text = await answer.text()
-        return [answer.status, text ? JSON.parse(text) : null, shown]
+            .filter(name => response.headers.get(name))
+        const text = await response.text()
+        return [response.status, text ? JSON.parse(text) : null, shown]
     } catch (error) {
         return [0, error.name, []]
     }
@@ -106,7 +106,7 @@ def test_allowed_origin_signs_in_calls_and_reads_errors(target, origins, page):
 
 
 def test_other_origin_can_neither_call_nor_read(target, origins, page):
-    """A page of anywhere else can neither call with a token nor read an answer."""
+    """It can neither call with a token nor read a response."""
     page.goto(origins[1])
     for method, path, body, token in [
         ("GET", "/stuff", None, target.people["susie"]),
@@ -149,7 +149,7 @@ def test_other_origin_can_neither_call_nor_read(target, origins, page):
 )
 @pytest.mark.parametrize("method", ["GET", "OPTIONS"])
 def test_only_exact_origins_get_cors_headers(target, origin, allowed, method):
-    """An origin is allowed to the letter; caches keep the answers apart; cookies stay out."""
+    """`Vary: Origin` keeps responses apart in caches; credentials are not allowed."""
     headers = {"Origin": origin} if origin is not None else {}
     if method == "OPTIONS":
         headers |= {"Access-Control-Request-Method": "PATCH"}
@@ -237,6 +237,6 @@ def test_error_500_varies_with_origin():
 
 
 def test_cors_is_off_by_default(api):
-    """Without `ACME_ORIGINS` no page of elsewhere is told anything."""
+    """Without `ACME_ORIGINS` no response has CORS headers."""
     res = api.get("/hello", 200, headers={"Origin": "http://localhost"})
     assert not [name for name in res.headers if name.lower().startswith("access-control")]

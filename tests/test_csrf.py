@@ -1,4 +1,4 @@
-"""CSRF: pages of other origins change nothing and sign nobody in; Acme's own pages go on."""
+"""CSRF: other origins cannot change anything or sign a user in; the own origin can."""
 
 import contextlib
 import http.client
@@ -51,7 +51,7 @@ def post(headers, base=OWN, method="POST", application=None):
         ("same-origin", None, 200),
         ("none", None, 200),
         (None, OWN, 200),
-        # pages of other origins
+        # other origins
         ("cross-site", None, 403),
         ("cross-site", EVIL, 403),
         ("cross-site", OWN, 403),
@@ -79,7 +79,7 @@ def post(headers, base=OWN, method="POST", application=None):
         (None, "HTTPS://ACME.EXAMPLE.ORG", 403),
         (None, "https://acme.example.org\u0130", 403),
         (None, "acme.example.org", 403),
-        # pages of ACME_ORIGINS
+        # origins of ACME_ORIGINS
         ("cross-site", ALLOWED, 200),
         ("same-site", ALLOWED, 200),
         ("same-origin", ALLOWED, 200),  # a proxy that changes the Host
@@ -158,7 +158,7 @@ def test_forwarded_headers_are_not_believed_without_proxy(local):
     assert post(headers | {"Origin": EVIL})[0] == 403
 
 
-# what a page of ACME_ORIGINS sends beside its Origin, status
+# headers that an origin of ACME_ORIGINS sends beside Origin, status
 @pytest.mark.parametrize(
     ("headers", "status"),
     [
@@ -225,7 +225,7 @@ def test_all_methods_but_safe_ones_are_refused(local, method, path, status):
     ids=["malformed", "of no known type", "too large"],
 )
 def test_refused_before_body_and_authentication(local, audit_trail, kind, body):
-    """The body is not looked at, no password is checked, no failure counted."""
+    """The body is not parsed, no password is checked, no failure counted."""
     res = local.send("POST", "/user", body, kind, headers=basic("acme:wrong") | {"Origin": EVIL})
     assert res.status == 403
     assert MESSAGE in res.error
@@ -233,7 +233,7 @@ def test_refused_before_body_and_authentication(local, audit_trail, kind, body):
 
 
 def test_error_tells_both_origins(local):
-    """So that whoever set up a proxy sees what is wrong."""
+    """So that an operator sees what is wrong with the proxy."""
     _, error = post({"Origin": "https://acme.example.org:8443"})
     assert "https://acme.example.org:8443" in error
     assert f"{OWN} " in error
@@ -242,7 +242,7 @@ def test_error_tells_both_origins(local):
 
 @pytest.mark.parametrize("headers", [{"Sec-Fetch-Site": "cross-site"}, {"Origin": EVIL}])
 def test_get_token_is_refused_as_well(local, headers):
-    """It begins a session: an image on another page would, with cached credentials."""
+    """It begins a session: an image on another origin would, with cached credentials."""
     local.person("susie")
     sign_in = basic(f"susie:{PASSWORD}")
     sessions = f"/user/{local.person('susie')}/sessions"

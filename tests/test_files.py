@@ -76,21 +76,21 @@ def test_unchanged_file_is_304(get, coding):
     ],
 )
 def test_changed_file_is_sent(get, condition):
-    """And so it is when the date is none."""
+    """Also if the date is malformed."""
     assert get(**condition).data == get().data
 
 
 def test_range_is_a_part_of_the_file(get):
-    """Of the file as it is, also for those that take gzip."""
+    """Of the uncompressed file, also for clients that accept gzip."""
     whole = get()
     for asked, part in (
         ("10-19", slice(10, 20)),
         ("-5", slice(-5, None)),
         ("100-", slice(100, None)),
     ):
-        answer = get(Range=f"bytes={asked}", Accept_Encoding="gzip")
-        assert (answer.status_code, answer.data) == (206, whole.data[part])
-        assert answer.headers["Content-Range"].endswith(f"/{len(whole.data)}")
+        response = get(Range=f"bytes={asked}", Accept_Encoding="gzip")
+        assert (response.status_code, response.data) == (206, whole.data[part])
+        assert response.headers["Content-Range"].endswith(f"/{len(whole.data)}")
     etag = whole.headers["ETag"]
     assert get(Range="bytes=0-1", If_Range=etag).data == whole.data[:2]
     assert get(Range="bytes=0-1", If_Range='"other"').data == whole.data
@@ -111,15 +111,15 @@ def test_responses_share_the_bytes_of_a_file():
 
 def test_changed_file_has_another_etag(tmp_path):
     file = tmp_path / "some.txt"
-    answers = []
+    responses = []
     for n, text in enumerate(["some", "more", "more"]):
         file.write_text(text)
         os.utime(file, (n, n))
         with tutorial.app.test_request_context("/"):
             response = files.send(tmp_path, file.name)
-            answers.append((response.data.decode(), response.headers["ETag"]))
-    assert [text for text, _ in answers] == ["some", "more", "more"]
-    assert len({etag for _, etag in answers}) == 2
+            responses.append((response.data.decode(), response.headers["ETag"]))
+    assert [text for text, _ in responses] == ["some", "more", "more"]
+    assert len({etag for _, etag in responses}) == 2
 
 
 def test_file_is_compressed_once_under_simultaneous_requests(get, monkeypatch):
@@ -134,7 +134,7 @@ def test_file_is_compressed_once_under_simultaneous_requests(get, monkeypatch):
     monkeypatch.setattr(files, "gzip", types.SimpleNamespace(compress=compress))
     files._read.cache_clear()
     with concurrent.futures.ThreadPoolExecutor(8) as pool:
-        assert {answer.status_code for answer in pool.map(lambda _: get(), range(8))} == {200}
+        assert {response.status_code for response in pool.map(lambda _: get(), range(8))} == {200}
     assert len(calls) == 1
 
 
@@ -164,7 +164,7 @@ def test_dates_out_of_range_are_ignored(path, header, date):
 
 @pytest.mark.parametrize("path", ["/", "/www/index.html"])
 def test_html_is_revalidated_by_etag(target, path):
-    """A page gets nothing from elsewhere; browsers keep it as long as it is the same."""
+    """Browsers cache HTML and ask each time whether it has changed."""
     page = target.send("GET", path)
     assert page.status == 200
     assert page.headers["Content-Type"].startswith("text/html")
@@ -176,7 +176,7 @@ def test_html_is_revalidated_by_etag(target, path):
 @pytest.mark.parametrize("target", ["memory"], indirect=True)
 @pytest.mark.parametrize("path", ["/", "/www/index.html", "/docs"])
 def test_policy_allows_neither_inline_scripts_nor_other_origins(target, path):
-    """The content security policy of each page, whole: one word more may open it."""
+    """The whole content security policy of each HTML file: one more word may open it."""
     policy = target.send("GET", path).headers["Content-Security-Policy"]
     assert dict(directive.strip().split(" ", 1) for directive in policy.split(";")) == {
         "default-src": "'none'",
@@ -192,7 +192,7 @@ def test_policy_allows_neither_inline_scripts_nor_other_origins(target, path):
 
 @pytest.mark.parametrize(("part", "status"), [("bytes=0-1", 206), ("bytes=99999999-", 416)])
 def test_range_of_html_is_206_or_416(target, part, status):
-    """A part of a page; one that there is not is no fault of ours."""
+    """A part of a file; a part that does not exist is 416."""
     assert target.send("GET", "/", headers={"Range": part}).status == status
 
 
@@ -200,7 +200,7 @@ def test_range_of_html_is_206_or_416(target, part, status):
     "path", ["/www/no", "/www/../app.py", "/www/%2e%2e/app.py", "/www/%2fetc/passwd"]
 )
 def test_path_outside_the_front_end_is_404(target, path):
-    """What is no file of the front end is a JSON 404."""
-    answer = target.send("GET", path)
-    assert answer.status == 404
-    assert answer.error
+    """In JSON."""
+    response = target.send("GET", path)
+    assert response.status == 404
+    assert response.error

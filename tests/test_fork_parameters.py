@@ -37,7 +37,7 @@ def check_found(expected: Any) -> None:
 @pytest.mark.parametrize(("name", "row"), rows(1))
 @pytest.mark.parametrize("method", ["GET", "POST"])
 def test_good_json_reaches_the_route(fork, method, name, row):
-    """What is right in JSON arrives as the type."""
+    """A valid value in JSON arrives as the type."""
     value, expected = row
     res = send(fork, method, f"/{name}", JSON, json.dumps({name: value}))
     assert res.status_code == 204, res.data
@@ -48,7 +48,7 @@ def test_good_json_reaches_the_route(fork, method, name, row):
 
 @pytest.mark.parametrize(("name", "row"), rows(2))
 def test_good_text_reaches_the_route(fork, name, row):
-    """What is right as text arrives as the type, from a query and from both kinds of forms."""
+    """A valid text arrives as the type, from a query and from both kinds of forms."""
     text, expected = row
     for res in text_ways(fork, name, text):
         assert res.status_code == 204, res.data
@@ -57,7 +57,7 @@ def test_good_text_reaches_the_route(fork, name, row):
 
 @pytest.mark.parametrize(("name", "value"), rows(3))
 def test_bad_json_is_refused(fork, name, value):
-    """What is wrong in JSON is 400, with the parameter's name, and never reaches the route."""
+    """An invalid value in JSON is 400, with the parameter's name, and never reaches the route."""
     res = send(fork, "POST", f"/{name}", JSON, json.dumps({name: value}))
     assert (res.status_code, found) == (400, []), res.data
     assert name in res.json["error"]
@@ -66,7 +66,7 @@ def test_bad_json_is_refused(fork, name, value):
 
 @pytest.mark.parametrize(("name", "text"), rows(4))
 def test_bad_text_is_refused(fork, name, text):
-    """What is wrong as text is 400, however it comes."""
+    """An invalid text is 400, in a query and in both kinds of forms."""
     for res in text_ways(fork, name, text):
         assert (res.status_code, found) == (400, []), res.data
         assert name in res.json["error"] or "is not JSON" in res.json["error"]
@@ -74,7 +74,7 @@ def test_bad_text_is_refused(fork, name, text):
 
 @pytest.mark.parametrize("name", OPTIONAL)
 def test_optional_type_also_takes_null(fork, name):
-    """An optional type takes null in JSON, and beyond that what the type takes."""
+    """And otherwise what the type takes."""
     path = f"/optional/{name}"
     assert send(fork, "POST", path, JSON, json.dumps({name: None})).status_code == 204
     assert found == [None]
@@ -130,7 +130,7 @@ def test_file_is_refused_as_a_value(fork, name):
 @settings(max_examples=int(os.environ.get("EXAMPLES", "300")))
 @given(name=st.sampled_from([*TYPES]), value=ANYTHING, text=st.text(max_size=20))
 def test_any_value_is_taken_or_400(fork, name, value, text):
-    """Whatever comes, a type takes it or it is 400."""
+    """Also for random values."""
     body = json.dumps({name: value})
     assert send(fork, "POST", f"/{name}", JSON, body).status_code in (204, 400)
     text = text.encode(errors="replace").decode()

@@ -20,7 +20,7 @@ def fork():
 
 
 def test_query_parameter_beside_json_is_text(fork):
-    """A parameter in the query is text, whatever the body is."""
+    """Also if the body is JSON."""
     for query, status in ("size=7", 200), ("size=x", 400):
         res = send(fork, "POST", "/rest", JSON, '{"name":"a"}', query)
         assert res.status_code == status
@@ -28,7 +28,7 @@ def test_query_parameter_beside_json_is_text(fork):
 
 
 def test_credential_name_in_a_query_needs_a_declaration(fork):
-    """A name that is a credential elsewhere works where a GET route declares it: others do not."""
+    """A GET route may declare a name of a credential; in other queries it is 400."""
     assert send(fork, "GET", "/country", query="code=fr&username=susie").json == ["fr", "susie"]
     for method, path, query in [
         ("GET", "/country", "code=fr&password=x"),
@@ -65,14 +65,14 @@ def test_credential_name_in_a_query_needs_a_declaration(fork):
     ],
 )
 def test_wrong_path_parameter_is_404_or_400(fork, path, status, value):
-    """What is wrong in a path is 404 or 400."""
+    """404 from the converter, 400 from the rule of the type."""
     res = send(fork, "GET", path)
     assert res.status_code == status
     assert status != 200 or res.json in (value, [value])
 
 
 def test_upload_reaches_the_route(fork):
-    """A file arrives as it is, beside a list and a text; what is no file is refused."""
+    """Unchanged, beside a list and a text; other values are refused."""
     part = '--x\r\nContent-Disposition: form-data; name="{}"{}\r\n\r\n{}\r\n'
     file = part.format("file", '; filename="f.txt"', "\r\n--y\r\n")
     names = part.format("names", "", "a") + part.format("names", "", "b")
@@ -85,7 +85,7 @@ def test_upload_reaches_the_route(fork):
 
 
 def test_keyword_parameters_and_defaults_work(fork):
-    """`**others` gets the rest as it came; a type may follow from a default."""
+    """`**others` gets the other parameters; a default may give the type."""
     res = send(fork, "POST", "/rest", JSON, '{"name":"a","x":[1],"size":6}')
     assert res.json == ["a", 6, {"x": [1]}]
     assert send(fork, "POST", "/rest", FORM, "name=a&x=1&x=2").status_code == 400
@@ -104,14 +104,14 @@ def test_keyword_parameters_and_defaults_work(fork):
     ],
 )
 def test_types_that_cannot_be_checked_are_refused_at_the_start(fork, hint):
-    """Whoever writes such a type hears of it when the application starts, not from an attacker."""
+    """The author of the route gets the error, not a user."""
     app = fork.application
     with pytest.raises(TypeError, match=r"parameter|constraints"):
         app.add_url_rule("/wrong", "wrong", make_route("wrong", hint), authz="OPEN")
 
 
 def test_description_accepts_what_the_types_accept(fork):
-    """OpenAPI: what a type takes is valid in its schema, and has its place in a form or as JSON."""
+    """OpenAPI: what a type takes is valid in its schema, in a form or as JSON."""
     document = send(fork, "GET", "/openapi.json").json
     assert "error" not in document
     openapi_spec_validator.validate(document)

@@ -20,7 +20,7 @@ MIB = 2**20
 
 @pytest.mark.parametrize("kind", [JSON, FORM, "multipart/form-data", "text/plain"])
 def test_content_type_with_empty_body_is_accepted(target, kind):
-    """What some clients send with GET: a content type, and nothing behind it."""
+    """Some clients send a content type with each GET."""
     assert target.send("GET", "/hello", "", kind).status == 200
 
 
@@ -32,7 +32,7 @@ def test_content_type_with_empty_body_is_accepted(target, kind):
 def test_chunked_body_gets_its_status(target, kind, size, status):
     """A body without Content-Length is read, and not cut off where it is too large.
 
-    Not so a form, of which nobody could tell whether it is all there: 411.
+    A form without a length is 411: a truncated one could not be told from a whole one.
     """
     if kind == FORM and status == 400:
         status = 411
@@ -41,12 +41,12 @@ def test_chunked_body_gets_its_status(target, kind, size, status):
     connection = http.client.HTTPConnection(target.url.removeprefix("http://"), timeout=20)
     with contextlib.closing(connection):
         connection.request("POST", "/stuff", chunks, headers)
-        with connection.getresponse() as answer:
-            assert answer.status == status
+        with connection.getresponse() as response:
+            assert response.status == status
 
 
 def raw(target, head, body="", end=True):
-    """The status of what is sent to the server as it is, 0 if it only closes the connection.
+    """The status of a raw request, 0 if the server only closes the connection.
 
     After the `end` nothing more is sent: the server is told so, and may close at once.
     """
@@ -101,7 +101,7 @@ def test_host_header_is_required_once(protocol, hosts, status):
 @pytest.mark.parametrize("kind", [JSON, MULTIPART])
 @pytest.mark.parametrize("place", range(3))
 def test_truncated_chunked_body_is_refused(target, kind, place):
-    """Chunks whose end does not come are 400 and change nothing, wherever they break off."""
+    """400, and nothing is changed, at each place of the truncation."""
     name, token = new_name(), target.bearer("susie")["Authorization"]
     body = json.dumps({"stuff": name, "price": 650}) + "   "
     if kind == MULTIPART:
@@ -121,7 +121,7 @@ def test_truncated_chunked_body_is_refused(target, kind, place):
 @pytest.mark.parametrize("target", LIVE, indirect=True)
 @pytest.mark.parametrize("headers", ["Content-Length: {}", "Transfer-Encoding: chunked"])
 def test_truncated_form_changes_nothing(target, headers):
-    """A body whose end does not arrive changes nothing, even if what is there looks whole."""
+    """Even if the truncated form looks complete."""
     name, token = new_name(), target.bearer("susie")["Authorization"]
     body = f"stuff={name}&price=650"
     sent = body[:-2] if "{}" in headers else f"{len(body):x}\r\n{body}\r\n"

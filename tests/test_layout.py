@@ -91,3 +91,20 @@ def test_no_module_hides_a_library():
     taken = sys.stdlib_module_names | packages_distributions().keys()
     # `test` is the tutorial's name for its tests; it hides Python's own tests, which nobody imports
     assert {top(name) for name in MODULES} & taken <= {"test", "tests", "docs"}
+
+
+SUFFIXES = {".conf", ".css", ".html", ".in", ".js", ".md", ".py", ".sql", ".toml"}
+# each in brackets, so that a search of the project for the words finds nothing
+OUTDATED_WORDS = re.compile(r"(?i)\b(who[e]ver|l[e]st|of else[w]here)\b")
+TEXTS = sorted(
+    file
+    for file in ROOT.rglob("*")
+    if (file.suffix in SUFFIXES or file.name == "Makefile")
+    and not any(part.startswith(".") for part in file.relative_to(ROOT).parts)
+)
+
+
+@pytest.mark.parametrize("file", TEXTS, ids=lambda file: str(file.relative_to(ROOT)))
+def test_words_are_plain_english(file):
+    found = OUTDATED_WORDS.search(file.read_text())
+    assert not found, f"write a plain sentence in place of {found[0]!r}"

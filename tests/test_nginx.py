@@ -89,8 +89,8 @@ def send(nginx, method, path, value=None, address="127.0.0.1", **headers):
     body = json.dumps(value) if value is not None else None
     with contextlib.closing(connection):
         connection.request(method, path, body, {"Content-Type": "application/json"} | headers)
-        answer = connection.getresponse()
-        return answer.status, answer.headers, json.loads(answer.read() or "null")
+        response = connection.getresponse()
+        return response.status, response.headers, json.loads(response.read() or "null")
 
 
 def sign_in(nginx, password=PASSWORD, address="127.0.0.1", **headers):

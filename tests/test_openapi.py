@@ -44,7 +44,7 @@ def test_document_is_valid_openapi(document):
 
 def test_document_describes_the_routes(document):
     """One route of each kind, as a reader would check it against README.md."""
-    paths, answers = document["paths"], "#/components/responses/"
+    paths, responses = document["paths"], "#/components/responses/"
     post = paths["/stuff"]["post"]
     assert post["summary"] == "Add stuff that the caller owns."
     assert post["security"] == [{"token": []}, {"basic": []}]
@@ -57,7 +57,7 @@ def test_document_describes_the_routes(document):
         assert body["additionalProperties"] is False
         assert body["properties"]["price"]["maximum"] == values.MAX_PRICE
     assert post["responses"]["201"]["headers"]["Location"]["required"]
-    assert post["responses"]["409"] == {"$ref": answers + "Conflict"}
+    assert post["responses"]["409"] == {"$ref": responses + "Conflict"}
     assert set(post["responses"]) == {
         *("201", "400", "401", "403", "409", "411", "413", "429", "503"),
     }
@@ -177,7 +177,7 @@ def test_all_routes_are_recorded():
 
 
 def test_swagger_ui_is_served_under_the_policy(target):
-    """Swagger UI by a white list, under the headers of a page, with nothing from elsewhere."""
+    """Only the files that it needs are served, and it loads nothing from other origins."""
     page = target.send("GET", "/docs")
     assert "script-src 'self'" in page.headers["Content-Security-Policy"]
     names = re.findall(r'(?:src|href)="([^"]*)"', page.body.decode())
@@ -189,9 +189,9 @@ def test_swagger_ui_is_served_under_the_policy(target):
 
 
 def test_swagger_ui_calls_a_route(page, document):
-    """Authorize takes a password and a token, and each route answers as described, from a browser.
+    """Authorize takes a password and a token, and routes respond as described, in a browser.
 
-    Its content security policy refuses nothing that the page wants.
+    The content security policy refuses nothing that Swagger UI loads.
     """
     said = []
     page.on("console", lambda message: said.append(message.text))
@@ -272,7 +272,7 @@ def test_missing_swagger_ui_is_reported_at_the_start(monkeypatch):
 
 @pytest.mark.parametrize("login", ["acme", "susie"])
 def test_schemathesis_finds_no_failure(login):
-    """No answer outside the description, no 5xx, nothing wrong accepted, no sign-in ignored.
+    """No response outside the description, no 5xx, nothing wrong accepted, no sign-in ignored.
 
     As the administrator and as a plain user, with all checks; tests/schemathesis.toml has the rest.
     """

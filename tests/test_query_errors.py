@@ -83,11 +83,11 @@ def test_wrong_query_is_500_with_one_traceback(logged):
     target.send_json("POST", "/stuff", {"stuff": "thing", "price": 1}, who="acme")
     for number, (broken, mended, path) in enumerate(BREAKS, 1):
         execute(url, broken)
-        answer = target.send("GET", path, who="acme")
+        response = target.send("GET", path, who="acme")
         execute(url, mended)
-        assert answer.status == 500, path
-        assert "Retry-After" not in answer.headers
-        assert "gone" not in answer.error
+        assert response.status == 500, path
+        assert "Retry-After" not in response.headers
+        assert "gone" not in response.error
         assert log().count(TRACEBACK) == number, path
         assert target.send("GET", path, who="acme").status == 200, path
 

@@ -73,9 +73,9 @@ def test_workers_count_failures_together_in_redis(tmp_path):
             return target.send("GET", "/token", headers=headers).status
 
         with ThreadPoolExecutor(32) as pool:
-            answers = list(pool.map(guess, range(100)))
-        assert set(answers) <= {401, 429, 503}
-        assert answers.count(401) <= LIMIT + WORKERS - 1
+            responses = list(pool.map(guess, range(100)))
+        assert set(responses) <= {401, 429, 503}
+        assert responses.count(401) <= LIMIT + WORKERS - 1
         until(lambda: guess(None) == 429)  # those that were 503 did not count
         assert {guess(None) for _ in range(20)} == {429}
 
@@ -144,7 +144,7 @@ def is_refused(attempts):
 
 
 def test_a_redis_that_reads_but_does_not_write_gives_no_more_guesses(monkeypatch):
-    """One that is full, or a replica, answers each check, and refuses each count."""
+    """One that is full, or a replica, responds to each check, and refuses each count."""
     monkeypatch.setattr(rate_limit, "RETRY_SECONDS", 0.0)  # it is asked each time
     attempts = rate_limit.RateLimiter("3/hour, 99/hour", "memory://")
     monkeypatch.setattr(attempts._limiter, "hit", lambda *_: 1 / 0)

@@ -174,7 +174,7 @@ def members(count: int) -> str:
 def test_malformed_request_gets_its_status_and_reason(
     target, method, path, kind, body, status, word
 ):
-    """Each gets its status, and one that is refused says why."""
+    """The message says why it is refused."""
     res = target.send(method, path, body, kind, who="susie")
     assert res.status == status, res
     if word:
@@ -225,7 +225,7 @@ def test_worst_requests_are_bounded():
 
 
 def test_query_is_read_with_an_empty_json_body(target, thing):
-    """Some clients send a JSON content type with everything: the query is read as ever."""
+    """Some clients send a JSON content type with each request."""
     name = thing("susie")
     for path in f"/stuff?limit=1&after={name}", "/primes?li=7", "/len?p=7":
         assert target.send("GET", path, "", JSON, who="susie").status == 200
@@ -233,7 +233,7 @@ def test_query_is_read_with_an_empty_json_body(target, thing):
     assert target.send("PATCH", f"/stuff/{name}?price=3", "{}", JSON, who="susie").status == 200
 
 
-RUBBISH = st.one_of(
+RANDOM_BODIES = st.one_of(
     st.binary(max_size=60),
     st.text(st.characters(codec="utf-8"), max_size=30).map(str.encode),
     st.recursive(
@@ -265,12 +265,12 @@ HEADERS = st.dictionaries(
     path=st.lists(st.sampled_from(SEGMENTS) | st.text(max_size=5), max_size=3).map("/".join),
     query=st.binary(max_size=20).map(lambda b: b.decode("latin-1")),
     kind=st.sampled_from([JSON, FORM, "multipart/form-data; boundary=x", "text/plain", "", "é"]),
-    body=RUBBISH,
+    body=RANDOM_BODIES,
     headers=HEADERS,
     authorization=st.sampled_from(["", "Basic", "Basic é", "Basic YTpi", "Bearer", "Bearer x.y.z"]),
 )
 def test_random_requests_are_never_5xx(method, path, query, kind, body, headers, authorization):
-    """Whatever comes in, no 5xx, and JSON from 400 up."""
+    """And from 400 up they get JSON."""
     with app.test_client() as client:
         res = client.open(
             path=f"/{urllib.parse.quote(path.strip('/'))}?{urllib.parse.quote(query, safe='%&=')}",

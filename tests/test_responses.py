@@ -20,7 +20,7 @@ def test_405_lists_the_allowed_methods(target):
 
 
 def test_options_and_head_are_validated_and_served(target):
-    """What Flask answers by itself goes through the guard as well."""
+    """Responses of Flask itself pass request validation as well."""
     res = target.send("OPTIONS", "/stuff")
     assert (res.status, res.body) == (200, b"")
     assert "PATCH" in target.send("OPTIONS", "/stuff/x").headers["Allow"]
@@ -40,7 +40,7 @@ def test_options_and_head_are_validated_and_served(target):
     ],
 )
 def test_every_response_of_the_api_is_json(target, method, path, value, status):
-    """Never `text/html`, whatever the user's text is."""
+    """Never `text/html`, also with HTML in the user's text."""
     res = target.send_json(method, path, value, who="susie")
     assert res.status == status
     assert res.headers["Content-Type"] == "application/json"
@@ -85,7 +85,7 @@ def test_errors_do_not_repeat_long_input(target):
 
 
 def test_any_path_fits_the_headers_of_dev_mode(monkeypatch):
-    """In `dev` mode the path is shown in a header, whatever it is (in process nobody notices)."""
+    """In `dev` mode a header has the path, which only a real server would refuse."""
     monkeypatch.setattr(app._fsa, "_mode", 2)
     with app.test_client() as client:
         for path in "/é", "/🍺", "/a\r\nb", "/%FF", "/%00":
@@ -96,7 +96,7 @@ def test_any_path_fits_the_headers_of_dev_mode(monkeypatch):
 
 @pytest.mark.parametrize("method", ["GET", "HEAD"])
 def test_response_has_its_length_and_head_no_body(target, method):
-    """An answer has its length, and HEAD that of GET's, without the body; 204 has neither."""
+    """HEAD has the length of GET without its body; 204 has neither."""
     res = target.send(method, "/hello")
     body = (
         json.dumps({"msg": "hello", "version": fsa.__version__}, separators=",:").encode() + b"\n"
@@ -110,7 +110,7 @@ def test_response_has_its_length_and_head_no_body(target, method):
 
 
 def test_ensure_sync_refuses_coroutines_each_time():
-    """What Flask asks of each hook and route at each request is remembered, and still asked."""
+    """The result for other functions is cached."""
 
     async def route() -> None:
         pass
@@ -136,7 +136,7 @@ def test_ensure_sync_refuses_coroutines_each_time():
     ],
 )
 def test_json_agrees_with_that_of_flask(value):
-    """Whoever writes it, JSON of a value says the same, in the same order."""
+    """JSON by orjson has the same members, in the same order, as by Flask."""
     with app.test_request_context():
         text = app.json.response(value).get_data(as_text=True)
     expected = json.loads(app.json.dumps(value))

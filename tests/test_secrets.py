@@ -33,11 +33,11 @@ class Recorder:
 
     def __call__(self, method, path, value=None, kind=JSON, headers=None, status=None):
         body = json.dumps(value) if isinstance(value, dict) else value or ""
-        answer = self.target.send(method, path, body, kind, headers=headers)
-        assert answer.status == status, answer
+        response = self.target.send(method, path, body, kind, headers=headers)
+        assert response.status == status, response
         if status >= 400:
-            self.errors.append(f"{answer.headers} {answer.body.decode()}")
-        return answer
+            self.errors.append(f"{response.headers} {response.body.decode()}")
+        return response
 
 
 def send_wrong_credentials(send, token):
@@ -70,9 +70,9 @@ def busy_day(target):
     send_wrong_credentials(send, token)
     # tokens and cookies, right and wrong
     value = {"username": "susie", "password": password}
-    answer = send("POST", "/token", value, status=201)
-    cookie = answer.headers["Set-Cookie"].partition(";")[0]
-    mine = answer.json["token"]
+    response = send("POST", "/token", value, status=201)
+    cookie = response.headers["Set-Cookie"].partition(";")[0]
+    mine = response.json["token"]
     send("GET", "/stuff", headers=bearer(mine), status=200)
     send("GET", "/stuff", headers=bearer(mine + "x"), status=401)
     send("GET", "/stuff", headers=bearer(f"{mine} Wrong-Pass-3"), status=401)
@@ -127,7 +127,7 @@ def test_server_leaks_no_secret(tmp_path, command, ready, mode):
     line = f"{sys.executable} {command.format(port)} 2>&1 | tee {shlex.quote(str(log))}"
     with serving("sh", "-c", line, ready=ready, **environ):
         wait_for(port)
-        secrets, answers = busy_day(Target(f"http://127.0.0.1:{port}"))
+        secrets, responses = busy_day(Target(f"http://127.0.0.1:{port}"))
         shown = processes()
     written = log.read_text()
     assert '"failed attempt"' in written
@@ -136,7 +136,7 @@ def test_server_leaks_no_secret(tmp_path, command, ready, mode):
         for form in secret, urllib.parse.quote(secret):
             assert form not in written
             assert form not in shown
-            assert not [answer for answer in answers if form in answer]
+            assert not [response for response in responses if form in response]
 
 
 def test_backup_hides_the_password_of_the_database(new_database, tmp_path):

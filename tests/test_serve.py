@@ -84,7 +84,7 @@ SERVE = (sys.executable, "serve.py")
     ],
 )
 def test_unsafe_configuration_is_refused(tmp_path, command, environ, words):
-    """A configuration that is wrong: one clear line on standard error, status 1, no traceback."""
+    """With one line on standard error and status 1, without a traceback."""
     shutil.copytree(
         ROOT, tmp_path, dirs_exist_ok=True, ignore=shutil.ignore_patterns(".*", "acme.db*")
     )
@@ -140,7 +140,7 @@ def test_acme_auth_token_refuses_passwords_on_other_routes():
     ],
 )
 def test_forwarded_headers_count_for_declared_proxies_only(proxies, expected):
-    """Whom a proxy speaks for is believed from as many as there are, and from no one more."""
+    """One address for each declared proxy counts, and no more."""
     code = """if True:
         from app import app
         import flask
@@ -172,13 +172,13 @@ def place(tmp_path, monkeypatch):
 
 
 def get(url, password, context=None, path="/hello-me", value=None):
-    """What the route answers to the administrator; a POST if there is a value."""
+    """The response of a route to the administrator; a POST if there is a value."""
     body = json.dumps(value).encode() if value else None
     headers = tutorial.basic_auth("acme", password) | {"Content-Type": "application/json"}
     request = urllib.request.Request(url + path, body, headers)
-    with urllib.request.urlopen(request, timeout=20, context=context) as answer:
-        assert ("Strict-Transport-Security" in answer.headers) == url.startswith("https:")
-        return json.load(answer)
+    with urllib.request.urlopen(request, timeout=20, context=context) as response:
+        assert ("Strict-Transport-Security" in response.headers) == url.startswith("https:")
+        return json.load(response)
 
 
 def test_first_start_creates_secrets(place):
@@ -204,9 +204,9 @@ def test_first_start_creates_secrets(place):
 
 
 def test_environment_takes_precedence_over_env_file(place):
-    """A secret of the environment beats that of `.env`, and is not written there.
+    """It is not written to `.env`.
 
-    What is missing there is added on a line of its own, whatever the file looks like.
+    A missing secret is added to `.env` on a line of its own.
     """
     (place / ".env").write_text("ACME_PASS=From-File-1")
     (place / ".env").chmod(0o644)
@@ -341,8 +341,8 @@ def test_requests_do_not_have_the_environment_of_the_process(place, server):
         command = (sys.executable, "-m", "flask", "--app", "./show.py", "run", "-p", str(port))
     with serving(*command, ready=str(port), cwd=place, **environ):
         wait_for(port)
-        with urllib.request.urlopen(f"http://127.0.0.1:{port}/environ") as answer:
-            shown = json.load(answer)
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}/environ") as response:
+            shown = json.load(response)
     assert shown["request"]["PATH_INFO"] == "/environ"
     assert "Marker" not in str(shown["request"])
     assert shown["process"]["OTHER"] == "Marker-1"
@@ -414,6 +414,6 @@ def test_hashes_leave_no_memory():
         before = worker.memory_info().rss
         with concurrent.futures.ThreadPoolExecutor(4) as pool:
             signed_in = [pool.submit(get, url, os.environ["ACME_PASS"]) for _ in range(16)]
-            assert all(answer.result() for answer in signed_in)
+            assert all(response.result() for response in signed_in)
         grown = worker.memory_info().rss - before
     assert grown < 1024 * tutorial.app.config["FSA_PASSWORD_OPTS"]["memory_cost"]

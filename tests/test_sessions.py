@@ -158,16 +158,16 @@ def test_clock_set_back_does_not_prolong_the_grace_period(client, clock):
 
 
 @IN_PROCESS
-@pytest.mark.parametrize("theft", ["late", "successor used", "invented"])
-def test_reused_cookie_ends_the_session(client, theft, clock, audit_trail):
+@pytest.mark.parametrize("reuse", ["late", "successor used", "invented"])
+def test_reused_cookie_ends_the_session(client, reuse, clock, audit_trail):
     """Its access tokens are refused too, and the audit trail tells."""
     login = new_user()
     first = sign_in(client, login)
     stolen = client.get_cookie("refresh", path="/token").value
     assert refresh(client).status_code == 201
-    if theft == "late":
+    if reuse == "late":
         clock.now += 11
-    elif theft == "successor used":
+    elif reuse == "successor used":
         assert refresh(client).status_code == 201
     else:
         stolen = stolen.partition(".")[0] + ".invented"
@@ -284,7 +284,7 @@ def test_cookie_is_secure_except_for_plain_http_on_localhost(client, url, secure
 @IN_PROCESS
 @pytest.mark.parametrize(("seconds", "status"), [(10, 201), (11, 401)])
 def test_replaced_cookie_is_accepted_for_ten_seconds(client, clock, seconds, status):
-    """As for a second tab; later it is theft, which ends the session."""
+    """For a second tab; later use is reuse, which ends the session."""
     login = new_user()
     sign_in(client, login)
     before = cookie_of(client)
@@ -309,7 +309,7 @@ def test_expired_session_cannot_refresh(client, clock, audit_trail):
     clock.now += 1
     assert [refresh_with(client, cookie) for cookie in (after, before)] == [401, 401]
     assert db.get_session_user(before.partition(".")[0], clock.now) is None
-    # it has ended by itself: nobody has stolen anything
+    # it has expired: this is not reuse
     assert {line["event"] for line in audit_trail()} == {"sign-in"}
 
 

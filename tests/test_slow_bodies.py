@@ -35,7 +35,7 @@ def worker(running):
 
 @pytest.mark.parametrize("length", [100_000, 2**22], ids=["small", "too large"])
 def test_slow_bodies_do_not_delay_others(server, length):
-    """Many bodies of one address that do not arrive: others are answered, then these are cut."""
+    """64 bodies of one address that do not arrive: others are served, and these are cut off."""
     with contextlib.ExitStack() as stack:
         address = f"127.0.{length % 99}.2"  # of its own, since such a client is remembered
         crowd = [
@@ -46,15 +46,15 @@ def test_slow_bodies_do_not_delay_others(server, length):
         assert time.monotonic() < start + 2
         for _ in range(20):
             assert server.send("GET", "/stuff", who="susie").status == 200
-        # while those that have a slot dribble on
+        # while those that have a slot send single bytes
         until(lambda: not any(is_open(connection) for connection in crowd))
         # a client that was cut off gets few slots from then on
         crowd = [
             stack.enter_context(connect(server, request(length), address)) for _ in range(MANY)
         ]
         most = slow_clients.MAX_PENALIZED_READERS
-        answers = [status(connection) for connection in crowd[most:]]
-        assert answers.count(503) >= MANY - 2 * most or length > 2**20
+        responses = [status(connection) for connection in crowd[most:]]
+        assert responses.count(503) >= MANY - 2 * most or length > 2**20
         assert server.send_json("POST", "/len", {"p": []}).status == 200
 
 
@@ -76,7 +76,7 @@ def test_idle_connection_ends(server, text):
 
 
 def test_single_slow_body_ends(server):
-    """A connection whose body does not arrive ends, however few there are."""
+    """A single connection whose body does not arrive ends."""
     with connect(server, request(100), "127.0.0.3") as connection:
         assert status(connection) is None
 
@@ -109,7 +109,7 @@ def test_pipelined_download_does_not_save_a_slow_body(server, worker):
 
 
 def test_connections_of_a_proxy_are_not_cut_off(tmp_path_factory):
-    """However late the body is; the proxy's address is nobody's."""
+    """The address of the proxy stands for many clients."""
     with (
         started(tmp_path_factory, ACME_PROXIES="1") as (server, worker),
         contextlib.ExitStack() as s,
@@ -262,7 +262,7 @@ def test_watcher_survives_an_error(monkeypatch, caplog):
 
 
 def test_watcher_is_one_thread(monkeypatch):
-    """However many requests are the first one."""
+    """Also if 20 first requests are simultaneous."""
     monkeypatch.setattr(slow_clients, "_watcher", None)
     stop = threading.Event()
     monkeypatch.setattr(slow_clients, "_watch", stop.wait)

@@ -78,7 +78,7 @@ def result(db, call):
 @settings(max_examples=60, suppress_health_check=list(HealthCheck))
 @given(calls=st.lists(CALLS, min_size=30, max_size=60))
 def test_stores_return_the_same_results(kind, calls, empty_stores):
-    """Whatever is called in whatever order, SQL answers as the store in memory does."""
+    """For random sequences of calls, SQL returns what the store in memory returns."""
     memory = acme.AcmeData()
     sql = empty_stores(kind)
     assert [result(sql, call) for call in calls] == [result(memory, call) for call in calls]
@@ -91,7 +91,7 @@ def test_tutorial_test_of_acmedata_passes_on_each_store(kept, monkeypatch):
 
 
 def write_until_killed(address, acknowledged):
-    """Four clients that write as fast as they can; what is answered is 201 as long as it is."""
+    """Four clients write as fast as they can; all responses are 201 until the kill."""
     target = Target(address)
     target.person("acme")
     enough = len(acknowledged) + 100
@@ -113,7 +113,7 @@ def write_until_killed(address, acknowledged):
 
 @pytest.mark.parametrize("kind", SQL)
 def test_acknowledged_writes_survive_kill(kind, new_database):
-    """What was answered 201 is there after `kill -9` of every process in the middle of writing."""
+    """After `kill -9` of every process during writes, each write with a 201 is there."""
     url, port = new_database(kind), str(free_port())
     environ = {"ACME_DATABASE": url, "PORT": port, "WORKERS": "2", "ACME_TOKEN_SECRET": SECRET}
     acknowledged = set()
@@ -138,7 +138,7 @@ def test_acknowledged_writes_survive_kill(kind, new_database):
 
 @pytest.mark.parametrize("kind", SQL)
 def test_change_through_one_server_counts_for_the_other(kind, new_database):
-    """What is done through one server counts at the next request to the other."""
+    """At the next request to the other."""
     url = new_database(kind)
     with granian(ACME_DATABASE=url) as one, granian(ACME_DATABASE=url) as other:
         one, other = Target(one), Target(other)

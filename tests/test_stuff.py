@@ -1,4 +1,4 @@
-"""Stuff: who may do what with it, pages, and what happens at the same time."""
+"""Stuff: permissions, pages, and simultaneous requests."""
 
 import re
 import urllib.parse
@@ -12,7 +12,7 @@ from tests.conftest import PASSWORD, STORES, new_name
 CALLS = [("GET", {}), ("PATCH", {"price": 2}), ("DELETE", {})]
 
 
-# who calls (None is nobody), method, on susie's stuff, status, what the answer contains
+# who calls (None: anonymous), method, on susie's stuff, status, what the response contains
 @pytest.mark.parametrize(
     ("who", "method", "value", "status", "word"),
     [
@@ -52,7 +52,7 @@ def test_only_the_owner_reaches_stuff(target, thing, who, method, value, status,
     ("method", "value"), [("GET", {}), ("PATCH", {"price": 2}), ("DELETE", {})]
 )
 def test_missing_stuff_is_404_or_401(target, method, value):
-    """404 for whoever is signed in, 401 for who is not."""
+    """404 with a token, 401 without."""
     path = f"/stuff/{new_name()}"
     assert target.send_json(method, path, value, who="susie").status == 404
     assert target.send_json(method, path, value).status == 401
@@ -60,7 +60,7 @@ def test_missing_stuff_is_404_or_401(target, method, value):
 
 @pytest.mark.parametrize("name", ["a b", "100%", "é?&=#+;", "<b>", "🍺", "\\", "'\"--"])
 def test_created_stuff_has_a_location(target, name):
-    """201 says where the new thing is, whatever it is called (RFC 9110)."""
+    """For any name (RFC 9110)."""
     name = f"{name}-{new_name()}"
     res = target.send_json("POST", "/stuff", {"stuff": name, "price": 1}, who="susie")
     assert (res.status, res.json) == (201, {"msg": f"stuff added: {name}"})
@@ -70,7 +70,7 @@ def test_created_stuff_has_a_location(target, name):
 
 
 def test_permissions_are_not_cached(api, thing):
-    """What is taken over or given up counts from the next request on: nothing is cached."""
+    """A new owner is admitted, and a former owner refused, at the next request."""
     name = thing("susie")
     api.get(f"/stuff/{name}", 403, login="calvin")
     api.delete(f"/stuff/{name}", 204, login="susie")
@@ -87,7 +87,7 @@ def test_permissions_are_not_cached(api, thing):
     ("method", "value"), [("GET", {}), ("PATCH", {"price": 2}), ("DELETE", {})]
 )
 def test_former_owner_gets_403_from_the_store(target, thing, method, value, monkeypatch):
-    """Who has lost the thing since the hook looked gets 403 from the store."""
+    """The store checks the owner again, after the hook."""
     path = f"/stuff/{thing('susie')}"
     monkeypatch.setitem(app._fsa._zm._object_perms, "stuff", lambda *_: True)
     assert target.send_json(method, path, value, who="calvin").status == 403

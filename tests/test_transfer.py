@@ -74,7 +74,7 @@ def test_backup_restores_everything(kind, full, new_database, tmp_path):
     res = run(*DB, "restore", str(copy), ACME_DATABASE=empty)
     assert res.returncode == 0, res.stderr
     with contextlib.closing(open_store(empty)) as found:
-        assert found.get_sessions("user1", 0) == []  # who has signed out since stays out
+        assert found.get_sessions("user1", 0) == []  # sessions do not come back
     after = contents(empty)
     assert [row for row in after if not row.get("name", "").startswith("late")] == before
     # neither over what is there, nor from what is no copy
@@ -179,7 +179,7 @@ PENCIL = {"kind": "stuff", "name": "pencil", "owner": "susie", "price": 1.0}
     ],
 )
 def test_import_with_a_wrong_row_imports_nothing(kind, rows, empty_stores):
-    """A row that is wrong is refused with what is wrong, and nothing is imported."""
+    """The error names the fault."""
     found = empty_stores(kind)
     with pytest.raises(ValueError, match="row"):
         transfer.import_rows(found, json.loads(json.dumps(rows)))

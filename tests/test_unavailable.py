@@ -43,7 +43,7 @@ def sqlite(new_database, monkeypatch):
 
 
 def test_locked_sqlite_is_503_and_recovers(sqlite):
-    """SQLite locked beyond the timeout: 503 for changes, nothing half done, and then it goes on."""
+    """A change during a lock longer than the timeout is 503 and changes nothing."""
     target, path = sqlite
     with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as other:
         other.execute("BEGIN IMMEDIATE")
@@ -76,7 +76,7 @@ def test_unwritable_sqlite_is_503(sqlite, pragma, monkeypatch):
 
 
 def test_damaged_sqlite_is_503(sqlite):
-    """A file that is no database any more."""
+    """A file that is not a database any more."""
     target, path = sqlite
     database.db.close()
     for file in path.parent.iterdir():
@@ -135,7 +135,7 @@ def test_replaced_file_is_opened(sqlite, monkeypatch):
     ids=["a migration", "a pooler"],
 )
 def test_stale_prepared_query_is_prepared_again(new_database, change):
-    """A query that was prepared for what is no more is prepared anew, without a word."""
+    """Without an error for the client."""
     with contextlib.closing(open_store(new_database("postgresql"))) as db:
         migrations.upgrade(db)
         db.add_user("susie", "hash", "susie@acme.org", False)
@@ -167,7 +167,7 @@ def test_postgresql_waits_a_bounded_time_for_a_lock(new_database):
 
 
 def test_postgresql_restart_loses_no_acknowledged_write(postgresql, new_database):
-    """Restarted under load: 503 meanwhile, then 201 again, and each write answered 201 is kept."""
+    """Restarted under load: 503 meanwhile, then 201 again, and each write with a 201 is kept."""
     with granian(ACME_DATABASE=new_database("postgresql"), WORKERS="2") as url:
         target = Target(url)
         target.person("acme")

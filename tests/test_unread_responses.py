@@ -37,7 +37,7 @@ def test_slow_readers_do_not_delay_others(server):
 
 
 def test_unread_connection_ends(server, worker):
-    """The rest of a response that nobody reads is dropped, and its connection with it."""
+    """The rest of the response is dropped, and the connection ends."""
     with connect(server, get("/www/large.bin"), "127.0.0.5"):
         until(lambda: connections(worker, "127.0.0.5") == 1)
         until(lambda: connections(worker, "127.0.0.5") == 0)
@@ -84,7 +84,7 @@ def test_large_responses_need_few_connections(large_response, size, number, othe
 
 
 def test_behind_a_proxy_large_responses_are_sent(large_response):
-    """Whatever it has for connections: it reads for its clients."""
+    """However many connections it has: it reads responses for its clients."""
     environ = {"werkzeug.proxy_fix.orig": {}}
     assert large_response(2**21, ["127.0.0.2"] * 1000, environ).status_code == 200
 
@@ -102,7 +102,7 @@ def test_client_that_was_refused_gets_large_responses_again(large_response, monk
 
 @pytest.fixture
 def large_response(monkeypatch):
-    """Makes what becomes of a response for 127.0.0.2 when there are connections of clients."""
+    """Returns the final response for 127.0.0.2, given the connections of clients."""
     unchecked = dict.fromkeys(["127.0.0.2", slow_clients.EVERYONE], slow_clients.MAX_UNREAD_BYTES)
     monkeypatch.setattr(slow_clients, "_unchecked", unchecked)
     monkeypatch.setattr(slow_clients, "_refused", {})

@@ -28,7 +28,7 @@ from tests.test_serve import worker_of
 EXAMPLES = int(os.environ.get("EXAMPLES", "600"))
 AT_ONCE = 16  # connections
 SILENCE = 0.1  # seconds until the server is taken to wait for more
-PATIENCE = 25.0  # seconds until a connection counts as hanging: a body may take 15
+TIMEOUT = 25.0  # seconds until a connection counts as hanging: a body may take 15
 JSON = "Content-Type: application/json\r\n"
 ODD = (
     "\0 \t \r \n \x0b \x7f \x80 \xff é %00 %0d%0a %ff / // .. ; : , @ ? # \\ \" ' < [ ] { | \x1b[2J"
@@ -41,12 +41,12 @@ class Connection:
 
     sent: list[bytes]  # in so many pieces
     shown: list[str] = dataclasses.field(default_factory=list)  # marks of requests, in their order
-    is_whole: bool = False  # well-formed to its end: each request must be answered
+    is_whole: bool = False  # well-formed to its end: each request must get a response
     end: str = "half-close"  # or "close", "reset", "wait": what the client does after that
 
 
 def get(mark: str, headers: str = "") -> str:
-    """A request whose answer repeats a mark."""
+    """A request whose response repeats a mark."""
     who = urllib.parse.quote(json.dumps({"name": mark, "born": "2000-01-01"}))
     return f"GET /days?who={who} HTTP/1.1\r\nHost: x\r\n{headers}\r\n"
 
@@ -81,7 +81,7 @@ class Maker:
         return f"mark-{self.number}-{self.marks}-"
 
     def odd(self, most: int = 3) -> str:
-        """Characters that mean something to somebody."""
+        """Characters with a meaning in some syntax."""
         return "".join(self.r.choices([*ODD.split(" "), " ", "a"], k=self.r.randint(1, most)))
 
     def length(self) -> int:
@@ -148,7 +148,7 @@ class Maker:
                 (f"Content-Length : {n}\r\n", inner),
                 (f"Content-Length\0: {n}\r\n", inner),
                 (f"X: y\r\n Content-Length: 0\r\n{length.format(n)}", inner),
-                # the coding says that it ends early, which whoever goes by the length ignores
+                # by the coding it ends early, by the length it does not
                 (length.format(len(whole)) + coding.format(self.r.choice(CODINGS)), whole),
                 (coding.format(self.r.choice(CODINGS)) + length.format(len(whole)), whole),
                 (coding.format("chunked") + coding.format("identity"), whole),
@@ -211,7 +211,7 @@ class Maker:
         return self.cut([self.write() + length + "\r\n", self.stuff])
 
     def pipeline(self) -> Connection:
-        """Requests behind each other, all of them in order: so must be the answers."""
+        """Requests behind each other, all of them in order: so must be the responses."""
         marks = [self.mark() for _ in range(self.r.randint(2, 20))]
         close = "Connection: close\r\n"
         text = ""
@@ -295,8 +295,8 @@ def exchange(port: int, number: int, connection: Connection) -> bytes:
     """All that the server says on a connection; an error if that takes too long."""
     # of an address of its own: who is slow is remembered
     address = f"127.{1 + number % 250}.{number // 250 % 250}.2"
-    said, end = b"", time.monotonic() + PATIENCE
-    client = socket.create_connection(("127.0.0.1", port), PATIENCE, (address, 0))
+    said, end = b"", time.monotonic() + TIMEOUT
+    client = socket.create_connection(("127.0.0.1", port), TIMEOUT, (address, 0))
     with client, contextlib.suppress(ConnectionError):
         for piece in connection.sent:
             client.sendall(piece)
@@ -310,7 +310,7 @@ def exchange(port: int, number: int, connection: Connection) -> bytes:
             with contextlib.suppress(TimeoutError):
                 while more := client.recv(65536):
                     said += more
-            client.settimeout(PATIENCE)
+            client.settimeout(TIMEOUT)
             with contextlib.suppress(OSError):  # it may have ended
                 client.shutdown(socket.SHUT_WR)
         while more := client.recv(65536):
@@ -322,16 +322,16 @@ def exchange(port: int, number: int, connection: Connection) -> bytes:
 HEAD = re.compile(rb"HTTP/1\.[01] ([1-5][0-9][0-9]) [^\r\n]*\r\n((?:[^\r\n]+\r\n)*)\r\n")
 
 
-def answers(said: bytes) -> list[tuple[int, dict[str, str], bytes]]:
-    """Status, headers and body of each answer, which must be nothing but answers."""
+def responses(said: bytes) -> list[tuple[int, dict[str, str], bytes]]:
+    """Status, headers and body of each response, in a text of responses only."""
     found = []
     while said:
         match = HEAD.match(said)
-        assert match, f"no answer: {said[:200]!r}"
+        assert match, f"no response: {said[:200]!r}"
         lines = match[2].decode("latin-1").splitlines()
         headers = dict(line.lower().split(": ", 1) for line in lines if ": " in line)
         status, said = int(match[1]), said[match.end() :]
-        assert "transfer-encoding" not in headers, "Acme's answers have a length"
+        assert "transfer-encoding" not in headers, "responses have a length"
         size = int(headers.get("content-length", 0))
         if status in (204, 304) or status < 200 or HEAD.match(said):  # that of a HEAD
             size = 0
@@ -342,7 +342,7 @@ def answers(said: bytes) -> list[tuple[int, dict[str, str], bytes]]:
 
 def check(number: int, connection: Connection, said: bytes) -> Counter[int]:
     """Whether that may have come back; how many of each status."""
-    found = answers(said)
+    found = responses(said)
     for status, headers, body in found:
         assert status < 500 or (status == 503 and "retry-after" in headers), (number, status, body)
     marks = re.findall(r'"name":"(mark-[0-9-]+|hidden|unseen)"', said.decode("latin-1"))
@@ -361,7 +361,7 @@ def contents(path: str) -> list[str]:
 
 
 def storm(port: int, numbers: range, token: str) -> Counter[int]:
-    """As many connections; how many answers of each status."""
+    """As many connections; how many responses of each status."""
 
     def one(number: int) -> Counter[int]:
         connection = make_connection(number, token)
@@ -381,7 +381,7 @@ def descriptors(worker: psutil.Process, database: str) -> int:
 
 
 def test_malformed_http_causes_neither_5xx_nor_changes(tmp_path):
-    """Whatever comes in over the wire: no 5xx, no hang, no answer of another request, no change."""
+    """Nor does it hang, or get the response of another request."""
     path = f"{tmp_path}/acme.db"
     with granian(ACME_DATABASE=f"sqlite:///{path}", WORKERS="1") as url:
         port = int(url.rpartition(":")[2])

@@ -23,7 +23,7 @@ NAMES = [
     f"<iframe srcdoc='<script>{SCRIPT}<\\script>'>",
 ]
 EMAIL = f"'onfocus={SCRIPT}'autofocus@acme.org"
-# what each page has of its own: no element of these
+# elements of each view itself: no element of the texts
 FOREIGN = "img[src='x:'], svg[onload], iframe, details[ontoggle], script:not([src])"
 
 
@@ -95,9 +95,9 @@ def test_url_is_never_run_as_a_script(page, site, victim, address):
 )
 def test_error_in_the_browser_is_json(page, site, path):
     """An error repeats what was wrong, in JSON."""
-    answer = page.goto(site.url + path.format(urllib.parse.quote(HTML)))
-    assert answer.status in (400, 404)
-    assert answer.headers["content-type"] == "application/json"
+    response = page.goto(site.url + path.format(urllib.parse.quote(HTML)))
+    assert response.status in (400, 404)
+    assert response.headers["content-type"] == "application/json"
 
 
 def test_swagger_ui_ignores_its_query(page, site):

@@ -1,4 +1,4 @@
-"""What the tests of the front end use: a server, and a browser in which nothing may fail."""
+"""Fixtures of the tests of the front end: a server, and a browser in which nothing may fail."""
 
 import re
 

@@ -1,4 +1,4 @@
-"""Keyboard, contrast, sizes: the front end for everybody, with screenshots."""
+"""Keyboard, contrast, sizes: the front end for all users, with screenshots."""
 
 import pytest
 from axe_playwright_python.sync_playwright import Axe
@@ -11,7 +11,7 @@ SCREENSHOTS = ROOT / "screenshots"
 
 
 def test_keyboard_reaches_everything(page, site):
-    """The keyboard goes everywhere: past the menu, from page to page, through a dialog."""
+    """The keyboard suffices: past the menu, from view to view, through a dialog."""
     login = person(site)
     add(site, login, name := new_name())
     come(page, site, login)
@@ -64,7 +64,7 @@ def shown(site):
 def test_views_have_no_accessibility_fault_and_fit_the_screen(
     new_context, site, shown, scheme, width
 ):
-    """Each page has no fault that axe finds, and fits its screen; `screenshots/` shows it."""
+    """Axe finds no fault in a view, and each fits its screen; `screenshots/` shows it."""
     page = new_context(
         color_scheme=scheme,
         viewport={"width": width, "height": 760 if width > 500 else 568},

@@ -7,7 +7,7 @@ from tests.conftest import new_name
 
 
 def test_refused_change_is_undone_with_a_message(page, site):
-    """What is refused looks again as it was, and a message says why."""
+    """A refused change is undone in the view, and a message says why."""
     login = person(site)
     name, gone = new_name(), new_name()
     add(site, login, name, gone)
@@ -19,7 +19,7 @@ def test_refused_change_is_undone_with_a_message(page, site):
     says(page, f"The price of {name} has not changed: Price must be")
     expect(price).to_have_text("5.00")
     page.get_by_role("button", name="Dismiss").click()
-    # it has gone meanwhile, elsewhere
+    # deleted meanwhile by another client
     assert site.send("DELETE", f"/stuff/{gone}", who=login).status == 204
     row(page, gone).get_by_role("button", name="change it").click()
     page.get_by_label(f"Price of {gone}").fill("6")
@@ -29,7 +29,7 @@ def test_refused_change_is_undone_with_a_message(page, site):
 
 
 def test_without_network_changes_are_undone_until_it_is_back(page, site):
-    """Without a network a bar says so, changes are taken back, and all goes on when it is there."""
+    """Without a network a bar says so and changes are undone, until the network is back."""
     login = person(site)
     name, other = new_name(), new_name()
     add(site, login, name, other)
@@ -55,7 +55,7 @@ def test_without_network_changes_are_undone_until_it_is_back(page, site):
 
 
 def test_change_with_a_lost_response_is_verified(page, site):
-    """Where a change was made but its answer was lost, the page finds out what has become of it."""
+    """After a lost response the view reads whether the change was made."""
     login = person(site)
     name = new_name()
     add(site, login, name)
@@ -74,12 +74,12 @@ def test_change_with_a_lost_response_is_verified(page, site):
 
 
 def test_unavailable_server_is_shown_until_it_is_back(page, site):
-    """When the server says that it cannot answer at the moment, so does the page, and goes on."""
+    """A 503 of the server is shown in a bar until the server is available again."""
     login = person(site)
     name = new_name()
     add(site, login, name)
-    answer = {"error": "the database is unavailable: try again"}
-    away = {"status": 503, "json": answer, "headers": {"Retry-After": "1"}}
+    response = {"error": "the database is unavailable: try again"}
+    away = {"status": 503, "json": response, "headers": {"Retry-After": "1"}}
     page.route("**/stuff?*", lambda route: route.fulfill(**away))
     page.route("**/hello-me", lambda route: route.fulfill(**away))
     come(page, site, login)

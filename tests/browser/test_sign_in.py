@@ -11,7 +11,7 @@ from tests.conftest import PASSWORD, new_name, until
 
 
 def test_sign_in_shows_errors_and_survives_a_reload(page, site):
-    """A wrong password is said where it was typed; the right one leads to where one wanted to go.
+    """A wrong password gives an error at the form; the right one opens the requested view.
 
     A reload does not sign out, and no storage of the browser has a token.
     """
@@ -42,7 +42,7 @@ def test_sign_in_shows_errors_and_survives_a_reload(page, site):
 
 
 def test_second_factor_is_set_up_and_asked_for(page, site):
-    """It is set up with a picture and a key, and asked for from then on; a wrong code is said."""
+    """It is set up by QR code or key, then each sign-in needs a code; a wrong code is an error."""
     login = person(site)
     come(page, site, login, "account")
     page.get_by_role("button", name="Set it up").click()
@@ -82,7 +82,7 @@ def test_second_factor_is_switched_off_with_a_code(page, site):
     secret = new_secret(site, login)
     totp, now = pyotp.TOTP(secret), time.time()
     come(page, site, login, "account")
-    # in the page's own session, which goes on
+    # in the session of the browser, which is kept
     page.evaluate(
         """([login, code]) => import("/www/session.js")
              .then(({ acme }) => acme.switchOtp(login, code, true))""",
@@ -96,7 +96,7 @@ def test_second_factor_is_switched_off_with_a_code(page, site):
 
 
 def test_refused_requests_refresh_once_together(page, site):
-    """Requests whose token is refused refresh it once, all together, and are sent once more."""
+    """Concurrent requests with a refused token share one refresh, and are repeated."""
     come(page, site, person(site))
     sent = []
     page.on("request", lambda request: sent.append(f"{request.method} {request.url}"))
@@ -122,12 +122,12 @@ def test_refused_requests_refresh_once_together(page, site):
 
 
 def test_view_and_input_return_after_a_new_sign_in(page, site):
-    """Whose session has ended signs in again, and is back at the place, with what was typed."""
+    """After a new sign-in the user is back at the same view, with the text typed before."""
     login = person(site)
     come(page, site, login)
     page.get_by_label("Name", exact=True).fill("unsaved")
     page.get_by_label("Price", exact=True).fill("5")
-    # elsewhere
+    # by another client
     assert site.send("DELETE", "/token?all=true", who=login).status == 204
     del site.people[login]
     page.get_by_role("button", name="Add").click()
@@ -142,15 +142,15 @@ def test_view_and_input_return_after_a_new_sign_in(page, site):
 
 
 def test_button_counts_the_seconds_of_the_rate_limit(page, site):
-    """After too many failures the button says how long to wait, and is there again then."""
+    """After too many failures the button counts the seconds, then is enabled again."""
     login = person(site)
     body = {"username": login, "password": "Wrong-1"}
     page.goto(site.url)
     heading(page, "Sign in")
 
     def throttled():
-        answer = site.send_json("POST", "/token", body)
-        return answer.status == 429 and int(answer.headers["Retry-After"]) > 4
+        response = site.send_json("POST", "/token", body)
+        return response.status == 429 and int(response.headers["Retry-After"]) > 4
 
     until(throttled)
     sign_in(page, login)
@@ -164,7 +164,7 @@ def test_button_counts_the_seconds_of_the_rate_limit(page, site):
 
 
 def test_tabs_agree_on_the_authenticated_user(page, site):
-    """Tabs agree on who is signed in."""
+    """A sign-in or sign-out in one tab changes the others."""
     susie, calvin = person(site), person(site)
     for login in susie, calvin:
         add(site, login, new_name())
@@ -185,7 +185,7 @@ def test_tabs_agree_on_the_authenticated_user(page, site):
 
 
 def test_cookie_of_another_user_changes_nothing_unnoticed(page, site):
-    """If the cookie is another user's unnoticed, nothing is done in that user's name."""
+    """If another user's cookie replaced it, no request is sent in that user's name."""
     susie, calvin = person(site), person(site)
     come(page, site, susie)
     body = {"username": calvin, "password": PASSWORD}

@@ -7,7 +7,7 @@ from tests.conftest import new_name, until
 
 
 def test_stuff_is_added_changed_and_deleted(page, site):
-    """Add, change in place, delete; errors stand where they belong, and the focus stays near."""
+    """Add, change in place, delete; each error is at its field, and the focus stays near."""
     login = person(site)
     name, taken = new_name(), new_name()
     add(site, "acme", taken)
@@ -69,7 +69,7 @@ def test_stuff_is_added_changed_and_deleted(page, site):
 
 
 def test_price_follows_the_locale(new_context, site):
-    """A price reads and is written as where its reader lives."""
+    """Prices are shown and typed with the decimal separator of the locale."""
     login = person(site)
     add(site, login, name := new_name(), price=1234.5)
     page = come(new_context(locale="de-DE").new_page(), site, login)
@@ -83,7 +83,7 @@ def test_price_follows_the_locale(new_context, site):
     says(page, f"{name} is now 0,10")
     assert site.send("GET", f"/stuff/{name}", who=login).json["price"] == 0.1
     price.click()
-    field.fill("1.000")  # a thousand to some, one to others
+    field.fill("1.000")  # a thousand in some locales, one in others
     field.press("Enter")
     expect(page.locator(".edited")).to_contain_text("Write 1000")
     assert site.send("GET", f"/stuff/{name}", who=login).json["price"] == 0.1

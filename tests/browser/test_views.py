@@ -10,7 +10,7 @@ from tests.conftest import PASSWORD, new_name, until
 
 
 def test_account_changes_address_password_and_sessions(page, site):
-    """Address, password and sessions can be changed; faults stand beside their fields."""
+    """Address, password and sessions can be changed; each error is at its field."""
     login = person(site)
     come(page, site, login, "account")
     email = page.get_by_label("E-mail address", exact=True)
@@ -129,7 +129,7 @@ def test_users_view_of_an_administrator_who_is_demoted_meanwhile(page, site):
 
 
 def test_open_routes_respond_while_the_user_types(page, site):
-    """What everybody may try is answered as one types, and says what is wrong with it."""
+    """The open routes are called as the user types, with their results and errors."""
     page.goto(f"{site.url}/#try")
     outputs = page.get_by_role("status").and_(page.locator("output"))
     page.get_by_label("Name", exact=True).fill("Hobbes")
