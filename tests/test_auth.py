@@ -3,24 +3,20 @@
 import base64
 import concurrent.futures
 import functools
-import importlib.util
 import json
 import os
 import time
 
 import argon2
 import flask
-import FlaskSimpleAuth as fsa
 import jwt
 import pytest
 
 import acme
 import auth
 import database
-from security.declarations import accepts_password_alone
-from security.sessions import OTP_REALM
 from test import app
-from tests.conftest import LIVE, PASSWORD, ROOT, SECRET, configured
+from tests.conftest import LIVE, ROOT, SECRET
 
 JSON = "application/json"
 FORM = "application/x-www-form-urlencoded"
@@ -351,88 +347,3 @@ def test_cached_tokens_under_load(monkeypatch):
 
     with concurrent.futures.ThreadPoolExecutor(8) as pool:
         assert set(map(str, pool.map(statuses, range(8)))) == {str(({200}, {401}))}
-
-
-# --- routes that a fork adds
-
-
-@pytest.fixture
-def fork():
-    """The real application, with more routes, in memory; a client of it."""
-    spec = importlib.util.spec_from_file_location("fork", ROOT / "app.py")
-    module = importlib.util.module_from_spec(spec)
-    with configured("memory:"):
-        spec.loader.exec_module(module)
-        app = module.app
-        blueprint = flask.Blueprint("own", __name__)
-
-        def get_token(user: fsa.CurrentUser):
-            return {"user": user}, 200
-
-        for path, how in {
-            "/basic": {"authn": "basic"},
-            "/param": {"authn": "param"},
-            "/any": {},
-            "/other": {"authn": "token", "realm": "other"},
-            "/second": {"authn": "token", "realm": OTP_REALM},
-        }.items():
-            app.add_url_rule(path, path[1:], get_token, authz="AUTH", **how)
-        blueprint.get("/own/token", authz="AUTH", authn="basic")(get_token)
-        marked = accepts_password_alone(lambda user: get_token(user))
-        marked.__annotations__ = {"user": fsa.CurrentUser}
-        blueprint.get("/own/first", authz="AUTH", authn="basic", endpoint="first")(marked)
-        app.register_blueprint(blueprint)
-        with app.test_client() as client:
-            yield client
-
-
-def test_password_alone_opens_a_route_that_says_so(fork):
-    """A fork's own route, whatever its name, asks users with a second factor for a token."""
-    for login in "plain", "careful":
-        database.db.add_user(login, app.hash_password(PASSWORD), "some@acme.org", False)
-    database.db.set_otp("careful", "ABC")
-    assert database.db.use_otp("careful", "ABC", 1, on=True)
-    found = {}
-    for path in "/basic", "/param", "/any", "/own/token", "/own/first":
-        for login in "plain", "careful":
-            given = {"json": {"username": login, "password": PASSWORD}}
-            if path != "/param":
-                given = {"headers": basic(f"{login}:{PASSWORD}")}
-            found.setdefault(path, []).append(fork.get(path, **given).status_code)
-    refused = {path: [200, 401] for path in found if path != "/own/first"}
-    assert found == refused | {"/own/first": [200, 200]}
-
-
-def test_token_opens_routes_of_its_realm(fork):
-    """A fork's route that declares another realm is closed to the tokens of a sign-in."""
-    database.db.add_user("susie", app.hash_password(PASSWORD), "some@acme.org", False)
-    token = fork.get("/token", headers=basic(f"susie:{PASSWORD}")).json["token"]
-    session = jwt.decode(token, options={"verify_signature": False})["scope"]
-    database.db.set_otp("susie", "ABC")
-    assert database.db.use_otp("susie", "ABC", 1, on=True, session=session)
-    step = fork.get("/token", headers=basic(f"susie:{PASSWORD}")).json["otp"]
-    secret = fork.application.config["FSA_TOKEN_SECRET"]
-    other = forged(secret, aud="other", sub="susie", scope=session)
-    ended = forged(secret, aud="other", sub="susie", scope="none")
-    found = {}
-    for path in "/any", "/other", "/second":
-        for value in token, other, ended, step:
-            status = fork.get(path, headers=bearer(value)).status_code
-            found.setdefault(path, []).append(status)
-    assert found == {
-        "/any": [200, 401, 401, 401],
-        "/other": [401, 200, 401, 401],
-        "/second": [401, 401, 401, 200],
-    }
-
-
-def test_route_gives_a_token_to_another_user(fork):
-    """What the caller's password was checked against does not count for the other one."""
-
-    def post_deputy(user: fsa.CurrentUser):
-        return {"token": fork.application.create_token("susie")}, 201
-
-    database.db.add_user("susie", app.hash_password("Other-Pass-2"), "some@acme.org", False)
-    fork.application.post("/deputy", authz="admin")(post_deputy)
-    res = fork.post("/deputy", headers=basic(f"acme:{PASS}"))
-    assert fork.get("/hello-me", headers=bearer(res.json["token"])).json["user"] == "susie"

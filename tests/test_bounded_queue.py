@@ -10,7 +10,7 @@ import pytest
 import sympy
 
 from security import bounded_queue
-from security.bounded_queue import BoundedQueue, cpu_queue, with_pauses
+from security.bounded_queue import BoundedQueue, cpu_queue, is_queued, with_pauses
 from test import app
 from tests.accounts import call, token_of
 from tests.conftest import run, until
@@ -114,12 +114,20 @@ def test_slot_is_released_after_an_error():
             with pytest.raises(fsa.ErrorResponse) as error:
                 queue.__enter__()
             assert (error.value.status, error.value.headers) == (503, {"Retry-After": "1"})
+            assert error.value.message == "too many tests at the same time: try again"
             raise ZeroDivisionError
 
     for _ in range(3):
         with pytest.raises(ZeroDivisionError):
             fail()
         assert not queue.is_full
+
+
+def test_queue_has_room_for_those_that_run_and_those_that_wait():
+    queue = BoundedQueue("tests", running=2, waiting=3)
+    assert (queue.running, queue.size) == (2, 5)
+    assert is_queued(queue(len)) is True
+    assert not is_queued(len)
 
 
 def test_with_pauses_lets_other_threads_run(monkeypatch):

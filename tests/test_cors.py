@@ -9,7 +9,9 @@ import threading
 
 import pytest
 
+from tests.application import new_application
 from tests.conftest import PASSWORD, Target, granian, new_name, run
+from web import cors
 
 SCRIPT = """async ([url, method, token, body]) => {
     const headers = {"X-Requested-With": "fetch"}
@@ -56,8 +58,8 @@ def origins():
 
 
 @pytest.fixture(scope="module")
-def target(origins, tmp_path_factory):
-    """Acme, where the third failed attempt is too many."""
+def server(origins, tmp_path_factory):
+    """Acme for browsers, where the third failed attempt is too many."""
     environ = {
         "ACME_DATABASE": f"sqlite:///{tmp_path_factory.mktemp('cors')}/acme.db",
         "ACME_ORIGINS": f"https://example.org, {origins[0]}",
@@ -70,14 +72,23 @@ def target(origins, tmp_path_factory):
         yield target
 
 
-def test_allowed_origin_signs_in_calls_and_reads_errors(target, origins, page):
+@pytest.fixture(scope="module")
+def target():
+    """Acme in this process."""
+    with new_application(ACME_ORIGINS="https://example.org, http://[::1]:8080") as app:
+        target = Target(None, app)
+        target.person("susie")
+        yield target
+
+
+def test_allowed_origin_signs_in_calls_and_reads_errors(server, origins, page):
     """It signs in, calls, and reads errors of every kind, with what headers say of them."""
-    token = target.people["susie"]
+    token = server.people["susie"]
     name = new_name()
     page.goto(origins[0])
 
     def call(method, path, body=None, token=token):
-        return page.evaluate(SCRIPT, [target.url + path, method, token, body])
+        return page.evaluate(SCRIPT, [server.url + path, method, token, body])
 
     sign_in = '{{"username": "{}", "password": "{}"}}'.format
     status, value, shown = call("POST", "/token", sign_in("susie", PASSWORD), None)
@@ -105,15 +116,15 @@ def test_allowed_origin_signs_in_calls_and_reads_errors(target, origins, page):
     assert shown == ["Retry-After"]
 
 
-def test_other_origin_can_neither_call_nor_read(target, origins, page):
+def test_other_origin_can_neither_call_nor_read(server, origins, page):
     """It can neither call with a token nor read a response."""
     page.goto(origins[1])
     for method, path, body, token in [
-        ("GET", "/stuff", None, target.people["susie"]),
+        ("GET", "/stuff", None, server.people["susie"]),
         ("GET", "/hello", None, None),
         ("POST", "/token", '{"username": "susie", "password": "x"}', None),
     ]:
-        url = target.url + path
+        url = server.url + path
         assert page.evaluate(SCRIPT, [url, method, token, body]) == [0, "TypeError", []]
 
 
@@ -155,7 +166,7 @@ def test_only_exact_origins_get_cors_headers(target, origin, allowed, method):
         headers |= {"Access-Control-Request-Method": "PATCH"}
     for path in "/stuff", "/none", "/hello":
         res = target.send(method, path, headers=headers)
-        assert res.headers["Access-Control-Allow-Origin"] == allowed
+        assert res.headers.get("Access-Control-Allow-Origin") == allowed
         assert "Origin" in res.headers["Vary"]
         assert "Access-Control-Allow-Credentials" not in res.headers
         if method == "OPTIONS":
@@ -193,7 +204,7 @@ def test_every_response_varies_with_origin(target, method, path, headers, body, 
         res = target.send(method, path, body, headers=sent)
         assert "Origin" in res.headers["Vary"]
         allowed = "https://example.org" if origin == "https://example.org" else None
-        assert res.headers["Access-Control-Allow-Origin"] == allowed
+        assert res.headers.get("Access-Control-Allow-Origin") == allowed
 
 
 # what a browser says of the page, whether the response has the refresh cookie
@@ -236,7 +247,47 @@ def test_error_500_varies_with_origin():
     assert done.stdout.splitlines() == ["500 Origin https://example.org", "500 Origin None"]
 
 
-def test_cors_is_off_by_default(api):
+def test_cors_is_off_by_default():
     """Without `ACME_ORIGINS` no response has CORS headers."""
-    res = api.get("/hello", 200, headers={"Origin": "http://localhost"})
-    assert not [name for name in res.headers if name.lower().startswith("access-control")]
+    with new_application(ACME_ORIGINS="") as app:
+        for method in "GET", "OPTIONS":
+            headers = {"Origin": "null", "Access-Control-Request-Method": "PATCH"}
+            res = app.test_client().open("/hello", method=method, headers=headers)
+            assert res.status_code == 200
+            assert "Vary" not in res.headers
+            assert not [name for name, _ in res.headers if name.startswith("Access-Control")]
+
+
+def test_preflight_allows_what_the_front_end_sends(target):
+    """And only a preflight is answered before the route."""
+    headers = {"Origin": "https://example.org", "Access-Control-Request-Method": "PATCH"}
+    res = target.send("OPTIONS", "/stuff/x", headers=headers)
+    assert (res.status, res.body) == (204, b"")
+    allowed = {
+        "Access-Control-Allow-Headers": "Authorization, Content-Type, X-Requested-With",
+        "Access-Control-Allow-Methods": "DELETE, GET, PATCH, POST, PUT",
+        "Access-Control-Allow-Origin": "https://example.org",
+        "Access-Control-Max-Age": "600",
+    }
+    assert allowed.items() <= dict(res.headers).items()
+    assert target.send("GET", "/hello", headers=headers).status == 200
+    del headers["Access-Control-Request-Method"]
+    assert target.send("OPTIONS", "/stuff/x", headers=headers).status == 200
+
+
+def test_origin_with_a_default_port_or_a_path_is_no_origin():
+    """What `check_origins` takes and refuses; browsers send the one form only."""
+    cors.check_origins(
+        ["https://a.org", "http://localhost:8080", "http://[::1]", "http://a.org:443"]
+    )
+    cors.check_origins(["https://a.org:80", "https://a-b.c9.org:65535"])
+    for origin in (
+        *("*", "null", "a.org", "https://", "https://a.org/", "https://A.org", "ftp://a.org"),
+        *("http://a.org:80", "https://a.org:443", "https://a.org:0", "https://a.org\n"),
+    ):
+        with pytest.raises(ValueError, match="ACME_ORIGINS: ") as error:
+            cors.check_origins(["https://a.org", origin])
+        assert str(error.value) == (
+            f"ACME_ORIGINS: {origin} must be like https://www.example.org or "
+            "http://localhost:8080: no path, no *, lower case, no default port"
+        )

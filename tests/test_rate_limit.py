@@ -4,6 +4,7 @@ import contextlib
 import shutil
 import subprocess
 import sys
+import time
 from concurrent.futures import ThreadPoolExecutor
 
 import flask
@@ -19,7 +20,6 @@ from tests.conftest import (
     Target,
     free_port,
     listens,
-    run,
     serving,
     until,
     wait_for,
@@ -171,15 +171,9 @@ def test_a_busy_processor_gives_no_more_guesses(monkeypatch):
     assert [is_refused(attempts) for _ in range(6)] == [False] * 3 + [True] * 3
 
 
-def test_settings_of_version_0_1_are_accepted_with_a_warning():
-    old = {"ACME_LOGIN_LIMIT": "5/minute, 9/minute", "ACME_LIMITS": "nowhere://"}
-    new = {"ACME_RATE_LIMIT": None, "ACME_RATE_LIMIT_STORAGE": None}
-    done = run(sys.executable, "-m", "flask", "--app", "./app.py", "routes", **old, **new)
-    assert "ACME_LOGIN_LIMIT has been renamed to ACME_RATE_LIMIT:" in done.stderr
-    assert "ACME_LIMITS has been renamed to ACME_RATE_LIMIT_STORAGE:" in done.stderr
-    assert "ACME_RATE_LIMIT_STORAGE=nowhere:… cannot be used" in done.stderr
-    done = run(
-        *(sys.executable, "-m", "flask", "--app", "./app.py", "routes"),
-        **{**old, "ACME_RATE_LIMIT": "many"},
-    )
-    assert "ACME_RATE_LIMIT=many must be two rates" in done.stderr  # the new name wins
+def test_failures_are_counted_when_the_machine_has_just_started(monkeypatch):
+    """Its clock begins at zero, where no storage has failed yet."""
+    monkeypatch.setattr(time, "monotonic", lambda: 0.0)
+    attempts = rate_limit.RateLimiter("3/hour, 99/hour", "memory://")
+    monkeypatch.setattr(attempts._spare, "test", lambda *_: True)  # which has counted none of them
+    assert [is_refused(attempts) for _ in range(6)] == [False] * 3 + [True] * 3
