@@ -64,11 +64,15 @@ def begin_session(login: str, with_cookie: bool) -> tuple[str, str | None]:
     return session_token(login, session.id), f"{session.id}.{secret}" if secret else None
 
 
+def _signing_secret() -> str:
+    """The first of `ACME_TOKEN_SECRETS`; the others only verify tokens."""
+    return str(flask.current_app.config["ACME_TOKEN_SECRETS"][0])
+
+
 def _token(login: str, realm: str, scope: str, minutes: float) -> str:
-    """A token (JWT, RFC 7519) with FlaskSimpleAuth's claims, signed with the first secret."""
+    """A token (JWT, RFC 7519) with FlaskSimpleAuth's claims."""
     claims = {"sub": login, "aud": realm, "scope": scope, "exp": int(time.time() + 60 * minutes)}
-    key: str = flask.current_app.config["ACME_TOKEN_SECRETS"][0]
-    return jwt.encode(claims, key, "HS256")
+    return jwt.encode(claims, _signing_secret(), "HS256")
 
 
 def session_token(login: str, session: str) -> str:
@@ -91,7 +95,7 @@ def refresh_session(cookie: str) -> tuple[str, str, float] | None:
     cookie, get the same successor.
     """
     session, _, secret = cookie.partition(".")
-    key = flask.current_app.config["FSA_TOKEN_SECRET"].encode()
+    key = _signing_secret().encode()
     new = hmac.new(key, f"refresh {session} {secret}".encode(), "sha256").hexdigest()
     try:
         rotated = db.rotate_session(

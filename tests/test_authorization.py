@@ -109,7 +109,7 @@ def ended(login):
     )["scope"]
     claims = {"sub": login, "aud": "acme", "exp": time.time() + 60, "scope": session}
     for name, change in {"expired": {"exp": 1}, "realm": {"aud": OTP_REALM}}.items():
-        value = jwt.encode(claims | change, app.config["FSA_TOKEN_SECRET"])
+        value = jwt.encode(claims | change, app.config["ACME_TOKEN_SECRETS"][0])
         tokens[name] = {"Authorization": f"Bearer {value}"}
     tokens["forged"] = {"Authorization": f"Bearer {jwt.encode(claims, 'x' * 64)}"}
     return tokens
@@ -122,7 +122,7 @@ def walk(request, new_database):
     url = new_database("sqlite" if live else request.param)
     with configured(url):
         if live:
-            secret = app.config["FSA_TOKEN_SECRET"]
+            secret = app.config["ACME_TOKEN_SECRETS"][0]
             with granian(ACME_DATABASE=url, ACME_TOKEN_SECRET=secret, WORKERS="1") as address:
                 yield Target(address)
         else:

@@ -67,7 +67,7 @@ def test_token_opens_routes_of_its_realm(fork):
     database.db.set_otp("susie", "ABC")
     assert database.db.use_otp("susie", "ABC", 1, on=True, session=session)
     step = fork.get("/token", headers=basic(f"susie:{PASSWORD}")).json["otp"]
-    secret = fork.application.config["FSA_TOKEN_SECRET"]
+    secret = fork.application.config["ACME_TOKEN_SECRETS"][0]
     other = forged(secret, aud="other", sub="susie", scope=session)
     ended = forged(secret, aud="other", sub="susie", scope="none")
     found = {}

@@ -132,6 +132,20 @@ def test_tabs_restored_at_once_keep_the_session(client, clock, audit_trail):
 
 
 @IN_PROCESS
+def test_successor_depends_on_the_first_token_secret_only(client, monkeypatch):
+    """Of `ACME_TOKEN_SECRETS`, which signs tokens as well: the same in all processes."""
+    sign_in(client, new_user())
+    cookie = client.get_cookie("refresh", path="/token").value
+    successors = []
+    for secret in "a" * 40, "b" * 40:
+        monkeypatch.setitem(app.config, "FSA_TOKEN_SECRET", secret)
+        client.set_cookie("refresh", cookie, path="/token")
+        assert refresh(client).status_code == 201
+        successors.append(client.get_cookie("refresh", path="/token").value)
+    assert successors[0] == successors[1]
+
+
+@IN_PROCESS
 def test_use_after_the_grace_period_ends_the_session(client, clock, audit_trail):
     """However often the cookie was used within it: a use does not prolong the period."""
     login = new_user()
