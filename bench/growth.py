@@ -28,8 +28,8 @@ from store import base, migrations, transfer
 from store.sql import SqlStore
 
 ROUNDS, REQUESTS = 15, 200
-FEW, MANY = 10**3, 10**6
-# of no password
+SMALL, LARGE = 10**3, 10**6
+# the hash of a random password
 HASH = (
     "$argon2id$v=19$m=19456,t=2,p=1$c29tZS1zYWx0LTE2LWJ5dA$"
     "3WiG5i2ZzMcU0p1cQUqWO+cuRa0TDk6R3vdwKAr2iXM"
@@ -108,7 +108,7 @@ def measure(kind: str) -> None:
         ),
     }
     with urls(kind) as url:
-        stores = {stuff: fill(open_store(url(stuff)), stuff) for stuff in (FEW, MANY)}
+        stores = {stuff: fill(open_store(url(stuff)), stuff) for stuff in (SMALL, LARGE)}
         print(f"microseconds a request, {kind}, median of {ROUNDS} rounds of {REQUESTS}")
         tokens = {}
         for stuff, store in stores.items():
@@ -116,15 +116,15 @@ def measure(kind: str) -> None:
             with app.test_request_context():
                 tokens[stuff] = app.create_token("u7")
         for name, request in requests.items():
-            times: dict[int, list[float]] = {FEW: [], MANY: []}
+            times: dict[int, list[float]] = {SMALL: [], LARGE: []}
             for _ in range(ROUNDS):
                 for stuff, store in stores.items():
                     database.use(store)
                     options["headers"]["Authorization"] = f"Bearer {tokens[stuff]}"
                     times[stuff].append(seconds(request))
-            few, many = (statistics.median(times[s]) / REQUESTS * 1e6 for s in (FEW, MANY))
-            ratio = f"ratio {many / few:.2f}"
-            print(f"  {name:20} {FEW:8}: {few:6.0f}   {MANY:8}: {many:6.0f}   {ratio}")
+            small, large = (statistics.median(times[s]) / REQUESTS * 1e6 for s in (SMALL, LARGE))
+            ratio = f"ratio {large / small:.2f}"
+            print(f"  {name:20} {SMALL:8}: {small:6.0f}   {LARGE:8}: {large:6.0f}   {ratio}")
         for store in stores.values():
             store.close()
 

@@ -81,7 +81,7 @@ def test_workers_count_failures_together_in_redis(tmp_path):
 
 
 def test_sign_in_works_while_redis_is_unavailable(tmp_path):
-    """While Redis is away sign-in works, limited by each worker, and the log says so."""
+    """While Redis is unavailable each worker limits sign-ins itself, and logs that."""
     port = free_port()
 
     def sign_in(login, password=PASSWORD):

@@ -159,7 +159,7 @@ def test_sign_in_with_second_factor_takes_two_steps(phone, clock):
 
 @IN_PROCESS
 def test_second_factor_is_switched_by_code_or_administrator(phone, clock):
-    """On and off take a code; an administrator takes it away without."""
+    """On and off take a code; an administrator switches it off without."""
     login, code, headers = phone
     path = f"/user/{login}/otp"
     assert call("POST", path, CURRENT, headers).status_code == 409

@@ -79,9 +79,9 @@ def test_unavailable_server_is_shown_until_it_is_back(page, site):
     name = new_name()
     add(site, login, name)
     response = {"error": "the database is unavailable: try again"}
-    away = {"status": 503, "json": response, "headers": {"Retry-After": "1"}}
-    page.route("**/stuff?*", lambda route: route.fulfill(**away))
-    page.route("**/hello-me", lambda route: route.fulfill(**away))
+    unavailable = {"status": 503, "json": response, "headers": {"Retry-After": "1"}}
+    page.route("**/stuff?*", lambda route: route.fulfill(**unavailable))
+    page.route("**/hello-me", lambda route: route.fulfill(**unavailable))
     come(page, site, login)
     expect(page.locator("#bar")).to_contain_text("The database is unavailable")
     page.unroute_all()
