@@ -172,16 +172,16 @@ def limit_reading() -> bool:
     return is_limited
 
 
-def limit_unread(response: flask.Response) -> None:
+def limit_unread(response: flask.Response) -> flask.Response:
     """Make a large response a 503 if its client, or all together, have too many connections.
 
     Each connection can hold one response that is not read.
     """
     if not response.is_sequence:
-        return
+        return response
     size = sum(map(len, response.response))
     if size < LARGE_BYTES or _can_stay_unread(flask.request, size):
-        return
+        return response
     remove_entity_headers(response.headers)
     response.headers.remove("ETag")
     response.headers["Cache-Control"] = "no-store"
@@ -190,6 +190,7 @@ def limit_unread(response: flask.Response) -> None:
     response.content_type = "application/json"
     message = "the response is too large for so many connections: close some, and try again"
     response.data = json.dumps({"error": message})
+    return response
 
 
 def _can_stay_unread(request: flask.Request, size: int) -> bool:
