@@ -18,8 +18,7 @@ MAX_DRAINED = 2**23  # bytes read of a body that no route has read
 
 def _is_unread(request: Request) -> bool:
     """Whether a request has a body that has not been read."""
-    has_body = request.content_length or request.has_open_end()
-    return bool(has_body) and "stream" not in vars(request)
+    return request.may_have_body() and "stream" not in vars(request)
 
 
 def _drain(request: Request) -> None:

@@ -54,6 +54,7 @@ class Request(flask.Request):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
+        self.path_info = self.path  # as routes match it
         if not self.path.isascii() or not self.path.isprintable():
             # it is in logs, and in a header of FlaskSimpleAuth: control characters would break both
             self.path = urllib.parse.quote(self.path)
@@ -101,7 +102,9 @@ class Request(flask.Request):
     @cached_property
     def _form(self) -> tuple[ImmutableMultiDict[str, str], ImmutableMultiDict[str, FileStorage]]:
         """Fields and files of a form; 400 if it is malformed."""
-        if "form" not in self.mimetype or not (body := self.get_data()):
+        if not self.may_have_body() or "form" not in self.mimetype:
+            return _NOTHING, _NO_FILES
+        if not (body := self.get_data()):
             return _NOTHING, _NO_FILES
         try:
             if self.mimetype != MULTIPART:
@@ -110,6 +113,10 @@ class Request(flask.Request):
         except ValueError as e:
             raise BadRequest(str(e)) from None
         return ImmutableMultiDict(form.fields), ImmutableMultiDict(form.files)
+
+    def may_have_body(self) -> bool:
+        """Whether there is a body by the headers, read from `environ`, which is fast."""
+        return bool(self.environ.get("CONTENT_LENGTH", "").strip("0")) or self.has_open_end()
 
     def has_open_end(self) -> bool:
         """Whether there may be a body without a Content-Length."""
@@ -123,7 +130,7 @@ class Request(flask.Request):
     @cached_property
     def is_json(self) -> bool:
         """Whether there are parameters in JSON; there are none in an empty body."""
-        return bool(self.content_type) and super().is_json and bool(self._json_object)
+        return self.may_have_body() and super().is_json and bool(self._json_object)
 
     @cached_property
     def _json_object(self) -> dict[str, Any]:
@@ -150,7 +157,7 @@ def check_request() -> None:
     request = cast(Request, flask.globals.request_ctx.request)
     _check_head(request)
     body = None
-    if request.content_length or request.has_open_end():
+    if request.may_have_body():
         with slow_clients.reading(request):
             body = request.get_data()
         request.is_large = len(body) > LARGE_BYTES
