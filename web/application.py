@@ -3,7 +3,7 @@
 import functools
 import sys
 from collections.abc import Callable
-from typing import IO, Any, NoReturn, cast
+from typing import IO, Any, NoReturn
 
 import click
 import flask
@@ -70,7 +70,7 @@ class Flask(fsa.Flask):
         config = self.config
         if request is None or config["SERVER_NAME"] or config["TRUSTED_HOSTS"]:
             return super().create_url_adapter(request)
-        path = cast(Request, request).path_info
+        path = request.environ.get("PATH_INFO", "").encode("latin1").decode(errors="replace")
         return MapAdapter(
             self.url_map, request.host, request.root_path, "", request.scheme, path, request.method
         )

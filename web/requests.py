@@ -54,7 +54,6 @@ class Request(flask.Request):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self.path_info = self.path  # as routes match it
         if not self.path.isascii() or not self.path.isprintable():
             # it is in logs, and in a header of FlaskSimpleAuth: control characters would break both
             self.path = urllib.parse.quote(self.path)
