@@ -190,6 +190,37 @@ class Name(str):
         return super().__new__(cls, value)
 
 
+class Text(str):
+    """A text of 1 to 10,000 characters: tabs and line breaks, but no other control characters."""
+
+    # for routes that a fork adds, as in docs/add-a-resource.md: each database stores it as it is
+    MAX_LENGTH = 10_000
+    PATTERN = r"[^\x00-\x08\x0b\x0c\x0e-\x1f\x7f]"  # of a character: tab, CR and LF are text
+    SCHEMA: ClassVar[Schema] = {
+        "type": "string",
+        "minLength": 1,
+        "maxLength": MAX_LENGTH,
+        "pattern": f"^{PATTERN}*$",
+        "examples": ["two\nlines"],
+    }
+
+    def __new__(cls, value: object) -> Self:
+        if isinstance(value, cls):
+            return value
+        if (
+            not isinstance(value, str)
+            or not 1 <= len(value) <= cls.MAX_LENGTH
+            or not re.fullmatch(f"{cls.PATTERN}*", value)
+            or re.search("[\ud800-\udfff]", value)  # lone surrogates
+        ):
+            raise fsa.ErrorResponse(
+                f"a text must have 1 to {cls.MAX_LENGTH} characters, "
+                "and no control characters but tabs and line breaks",
+                400,
+            )
+        return super().__new__(cls, value)
+
+
 class Price(float):
     """A price: a finite number from 0 to 10^12."""
 

@@ -46,6 +46,11 @@ NAMES = [
     *((v, False) for v in ("", "x" * 101, "a/b", " a", "a ", ".", "..", "a\nb", "a\0", "a\u200b")),
     *((v, False) for v in (5, None, True, ["a"], {"a": 1}, "\u00a0")),
 ]
+TEXTS = [
+    *((v, True) for v in ("x", " ", "two\r\n\tlines", "é🍺\u200b", "x" * 10_000, "%s'\"--")),
+    *((v, False) for v in ("", "x" * 10_001, "a\0", "\x1b[31m", "\x7f", "\x0b")),
+    *((v, False) for v in (5, None, True, ["a"], {"a": 1})),
+]
 PRICES = [
     *((v, True) for v in (0, 5, 5.0, 0.01, 10**12, 1e12, 1e-300, -0.0)),
     *((v, False) for v in (NAN, INF, -INF, -1, -1e-9, 10**12 + 1, 10**400, True, False)),
@@ -224,6 +229,7 @@ def made(kind, value):
         values.Password,
         values.Email,
         values.Name,
+        values.Text,
         values.Price,
         values.Limit,
         values.Numbers,
@@ -250,6 +256,14 @@ def test_name_survives_a_path(text):
     else:
         assert name == text
         assert len(text.splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    ("value", "taken"), [*TEXTS, ("\ud800", False), ("a\udfff", False), (b"a", False)]
+)
+def test_texts(value, taken):
+    """A text is kept to the letter, and no store gets one that it cannot keep."""
+    assert made(values.Text, value) == (value if taken else None)
 
 
 @given(st.integers() | st.floats())
