@@ -7,10 +7,9 @@ processes and machines may use one database at the same time.
 import dataclasses
 from typing import Any
 
-import values
 from store import base
 from store.engine import Engine
-from values import Email, Login, Name, Price
+from values import MAX_PAGE, Email, Login, Name, Price
 
 
 class SqlStore(Engine, base.Store):
@@ -45,9 +44,7 @@ class SqlStore(Engine, base.Store):
     def get_user(self, login: str) -> base.Profile:
         return _profile(login, self.call(self.queries.get_profile, login=login))
 
-    def get_users(
-        self, limit: int = values.MAX_PAGE, after: str | None = None
-    ) -> list[base.Profile]:
+    def get_users(self, limit: int = MAX_PAGE, after: str | None = None) -> list[base.Profile]:
         rows = self.rows(self.queries.get_profiles, after=after or "", limit=limit)
         return [_profile("", row) for row in rows]
 
@@ -125,7 +122,7 @@ class SqlStore(Engine, base.Store):
         self,
         login: str,
         now: float,
-        limit: int = values.MAX_PAGE,
+        limit: int = MAX_PAGE,
         after: tuple[float, str] | None = None,
     ) -> list[base.Session]:
         created, id_ = after or (0.0, "")
@@ -178,14 +175,17 @@ class SqlStore(Engine, base.Store):
 
     def add_stuff(self, stuff: str, login: str, price: float) -> None:
         stuff, price = Name(stuff), Price(price)
+        if not self._add(self.queries.add_stuff, name=stuff, owner=login, price=price):
+            raise base.stuff_taken(stuff)
+
+    def _add(self, query: Any, /, **row: Any) -> bool:
+        """Insert the row of an `owner`, 404 for an unknown one; False if its key is taken."""
         try:
-            added = self.change(self.queries.add_stuff, name=stuff, owner=login, price=price)
+            return bool(self.change(query, **row))
         except Exception as e:
             if self.is_missing_owner(e):
-                raise base.no_user(login) from None
+                raise base.no_user(row["owner"]) from None
             raise
-        if not added:
-            raise base.stuff_taken(stuff)
 
     def get_stuff(self, stuff: str, login: str | None = None) -> tuple[str, float]:
         found = self.call(self.queries.get_stuff, name=stuff)
@@ -197,7 +197,7 @@ class SqlStore(Engine, base.Store):
         return owner, float(price)
 
     def get_user_stuff(
-        self, login: str, limit: int = values.MAX_PAGE, after: str | None = None
+        self, login: str, limit: int = MAX_PAGE, after: str | None = None
     ) -> list[tuple[str, float]]:
         rows = self.rows(self.queries.get_user_stuff, owner=login, after=after or "", limit=limit)
         found = [(name, float(price)) for name, price in rows]

@@ -77,11 +77,14 @@ def check_tables(store: Engine, connection: Any) -> None:
         lost += [f"the column {name}.{column}" for column in columns - table.columns.keys()]
         missing = table.columns.keys() - columns
         if missing:
-            raise SchemaError(f"the database lacks {name} ({', '.join(sorted(missing))})")
+            names = ", ".join(sorted(missing))
+            raise SchemaError(
+                f"the database lacks {name} ({names}): a script in store/migrations/ has to make it"
+            )
     if lost:
         raise SchemaError(
             f"export and import do not carry {', '.join(sorted(lost))}: "
-            "add it to TABLES in store/base.py, or a table to NOT_EXPORTED there"
+            "add it with its columns to TABLES in store/base.py, or a table to NOT_EXPORTED there"
         )
 
 

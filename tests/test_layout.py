@@ -3,6 +3,7 @@
 import ast
 import re
 import sys
+import tomllib
 from importlib.metadata import packages_distributions
 from pathlib import Path
 
@@ -55,7 +56,17 @@ APPLICATION = [name for name in MODULES if top(name) in LEVELS]
 
 def test_layers_are_the_whole_application():
     outside = {"bench", "docs", "test", "tests"}
-    assert {top(name) for name in MODULES} - outside == set(LEVELS), "docs/architecture.md, Imports"
+    missing = {top(name) for name in MODULES} - outside - set(LEVELS)
+    assert not missing, f"docs/architecture.md, Imports: add {missing} to the line of its layer"
+    assert set(LEVELS) <= {top(name) for name in MODULES}, "docs/architecture.md, Imports"
+
+
+@pytest.mark.parametrize(("tool", "setting"), [("mypy", "files"), ("mutmut", "also_copy")])
+def test_tools_get_all_modules(tool, setting):
+    listed = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"][tool][setting]
+    for name in sorted(LEVELS):
+        file = MODULES[name].relative_to(ROOT).parts[0]
+        assert file in listed, f'pyproject.toml, [tool.{tool}]: add "{file}" to {setting}'
 
 
 @pytest.mark.parametrize("name", APPLICATION)

@@ -1,7 +1,9 @@
 """Migrations make and upgrade the schema, whatever happens meanwhile."""
 
 import contextlib
+import re
 import signal
+import sqlite3
 import subprocess
 import sys
 
@@ -9,7 +11,7 @@ import psycopg
 import pytest
 
 from database import open_store
-from store import base, migrations
+from store import base, migrations, transfer
 from store.migrations import SchemaError
 from tests.conftest import (
     ROOT,
@@ -80,6 +82,39 @@ def test_killed_migration_leaves_a_consistent_schema(kind, new_database, tmp_pat
         assert migrations.upgrade(found) == [path.name[:4] for path in migrations.scripts(found)]
         with found.connection() as connection, pytest.raises(Exception, match="half"):
             connection.execute("SELECT x FROM half")
+
+
+@pytest.mark.parametrize("kind", SQL)
+def test_export_carries_each_table_of_the_schema(kind, new_database):
+    """TABLES in store/base.py has what the migrations make; the error says what is missing."""
+    with contextlib.closing(opened(new_database(kind))) as found:
+        assert transfer.count(found) == 0
+
+
+def test_rows_of_a_user_are_deleted_with_the_user(new_database):
+    """All but stuff, which DELETE /user/<login> deletes only if it is told to."""
+    with contextlib.closing(opened(new_database("sqlite"))) as found, found.connection() as c:
+        for table in found.columns(c).keys() - {"stuff"}:
+            for key in c.execute(f"PRAGMA foreign_key_list({table})"):
+                _, _, other, column, _, _, on_delete, _ = key
+                assert (other, on_delete) != ("users", "NO ACTION"), (
+                    f"store/migrations/: {table}.{column} lacks ON DELETE CASCADE, without which "
+                    f"a user with {table} cannot be deleted"
+                )
+
+
+def test_each_query_fits_the_schema(new_database):
+    with contextlib.closing(opened(new_database("sqlite"))) as found:
+        for name in found.queries.available_queries:
+            query = getattr(found.queries, name).sql
+            if not re.match("(SELECT|INSERT|UPDATE|DELETE|WITH) ", query):
+                continue
+            values = dict.fromkeys(re.findall(r":(\w+)", query))
+            with found.connection() as connection:
+                try:
+                    connection.execute(f"EXPLAIN {query}", values)
+                except sqlite3.Error as e:
+                    pytest.fail(f"store/queries.sql, {name}: {e}: does store/migrations/ make it?")
 
 
 @pytest.mark.parametrize("kind", SQL)

@@ -15,6 +15,8 @@ from hypothesis import strategies as st
 
 import acme
 import test as tutorial
+from store.engine import Engine
+from store.sql import SqlStore
 from tests.conftest import (
     ROOT,
     SECRET,
@@ -82,6 +84,11 @@ def test_stores_return_the_same_results(kind, calls, empty_stores):
     memory = acme.AcmeData()
     sql = empty_stores(kind)
     assert [result(sql, call) for call in calls] == [result(memory, call) for call in calls]
+
+
+def test_sql_stores_have_each_call_of_the_contract():
+    missing = SqlStore.__abstractmethods__ - Engine.__abstractmethods__
+    assert not missing, f"store/sql.py: add {', '.join(sorted(missing))} to SqlStore"
 
 
 def test_tutorial_test_of_acmedata_passes_on_each_store(kept, monkeypatch):
