@@ -5,20 +5,24 @@ FlaskSimpleAuth does, with users in memory. Whether the application does what it
 by tests/test_authorization.py, which has a table of its own.
 """
 
+import logging
 import os
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote
 
 if __name__ == "__main__":
+    logging.disable(logging.INFO)  # the audit trail
     os.environ |= {"ACME_PASS": "Docs-Pass-1", "ACME_DATABASE": "memory:", "ACME_AUTH": "any"}
 
 import FlaskSimpleAuth as fsa
 
 import auth
-import values
 from database import db
 from openapi.document import SCHEMAS, Document
 from openapi.routes import Route, kind_of, routes
+from security.declarations import permission_of
+from security.sessions import begin_session
 
 FILE = Path(__file__).with_suffix(".md")
 # kind of caller: login, and schemes of the credentials
@@ -29,7 +33,6 @@ CALLERS = {
     "an administrator": ("acme", ("token",)),
     "the user, by password": ("susie", ("basic", "param")),
 }
-OBJECTS = {"user": "susie", "stuff": "pinte"}  # the objects for which permissions are checked
 HEAD = """\
 # Routes
 
@@ -101,7 +104,42 @@ def _responses(operation: dict[str, Any], schemas: dict[str, Any]) -> str:
     return "; ".join(found)
 
 
-def _status(route: Route, login: str, schemes: tuple[str, ...]) -> int:
+def add_objects(app: fsa.Flask) -> dict[str, str]:
+    """Add the callers, and an object of susie's for each permission; returns the keys by domain.
+
+    An object of `/note/<nid>` is added as `POST /note` describes it, with its examples.
+    """
+    for login in "susie", "calvin", "acme":
+        if not db.user_exists(login):
+            db.add_user(login, "", f"{login}@acme.org", login == "acme")
+    objects, document = {"user": "susie"}, Document(app).document()
+    for route in routes(app):
+        for domain in [who[0] for who in route.authz if isinstance(who, tuple)]:
+            if domain not in objects:
+                objects[domain] = _add_object(app, document, route.path.rpartition("/{")[0])
+    return objects
+
+
+def _add_object(app: fsa.Flask, document: dict[str, Any], path: str) -> str:
+    """Add an object of susie's at a path; returns its key."""
+    operation = document["paths"].get(path, {}).get("post", {})
+    body = operation.get("requestBody", {}).get("content", {}).get("application/json", {})
+    with app.test_request_context():
+        bearer = {"Authorization": f"Bearer {begin_session('susie', with_cookie=False)[0]}"}
+    with app.test_client() as client:
+        added = client.post(path, json=body.get("example", {}), headers=bearer)
+    if added.status_code != 201:
+        raise ValueError(
+            f"docs/routes.py: POST {path} has to be 201 for the example {body.get('example')}, "
+            f"and not {added.status_code} {added.text.strip()}: "
+            "let add_objects add this object in another way"
+        )
+    return unquote(added.headers["Location"].rpartition("/")[2])
+
+
+def _status(
+    app: fsa.Flask, route: Route, objects: dict[str, str], login: str, schemes: tuple[str, ...]
+) -> int:
     if "CLOSE" in route.authz:
         return 403
     if not route.is_open:
@@ -115,27 +153,22 @@ def _status(route: Route, login: str, schemes: tuple[str, ...]) -> int:
                 return 403
             if isinstance(who, tuple):
                 domain, _, mode = (*who, None)[:3]
-                auth.PERMISSIONS[domain](login, OBJECTS[domain], mode)
+                permission_of(app, domain)(login, objects[domain], mode)
         except fsa.ErrorResponse as e:
             return e.status
     return min(route.responses)
 
 
-def statuses(route: Route) -> tuple[int, ...]:
-    """The status of a route for each kind of caller."""
-    for login in "susie", "calvin", "acme":
-        if not db.user_exists(login):
-            db.add_user(login, "", f"{login}@acme.org", login == "acme")
-    if not db.get_user_stuff("susie"):
-        db.add_stuff(OBJECTS["stuff"], "susie", values.Price(6.5))
-    return tuple(_status(route, *caller) for caller in CALLERS.values())
+def statuses(app: fsa.Flask, route: Route, objects: dict[str, str]) -> tuple[int, ...]:
+    """The status of a route for each kind of caller, on what `add_objects` has added."""
+    return tuple(_status(app, route, objects, *caller) for caller in CALLERS.values())
 
 
 def markdown(app: fsa.Flask) -> str:
     """The tables in Markdown."""
     document = Document(app).document()
     schemas = document["components"]["schemas"]
-    calls, callers = [], []
+    calls, callers, objects = [], [], add_objects(app)
     for route in sorted(routes(app), key=lambda r: (r.path, r.method)):
         operation = document["paths"].get(route.path, {}).get(route.method.lower())
         if operation:
@@ -143,7 +176,7 @@ def markdown(app: fsa.Flask) -> str:
             calls.append([_path(route), operation["summary"], _parameters(route), responses])
         authz = [" ".join(who) if isinstance(who, tuple) else str(who) for who in route.authz]
         authn = route.cookie or route.realm or ", ".join(route.schemes) or "-"
-        found = [str(status) for status in statuses(route)]
+        found = [str(status) for status in statuses(app, route, objects)]
         callers.append([_path(route), ", ".join(authz), authn, *found])
     return (
         HEAD

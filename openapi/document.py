@@ -11,10 +11,10 @@ from pydantic import TypeAdapter
 from pydantic.errors import PydanticUserError
 
 import acme
-import auth
 import values
 from openapi.returns import Error, JsonResponse
 from openapi.routes import BODIES, Route, kind_of, routes
+from security.declarations import permission_of
 from values import Schema
 from web.files import File
 from web.kinds import item_of, members
@@ -49,7 +49,7 @@ SECURITY = {
 }
 
 
-def _who(route: Route) -> str:
+def _who(app: fsa.Flask, route: Route) -> str:
     """Who may call and how, in words; a permission is described by its hook's docstring."""
     if route.is_open:
         return f"Takes the cookie `{route.cookie}`." if route.cookie else "Open: no authentication."
@@ -57,7 +57,7 @@ def _who(route: Route) -> str:
     for who in route.authz:
         if isinstance(who, tuple):
             words.append(f"users with the permission `{' '.join(who)}`")
-            rules.append(inspect.getdoc(auth.PERMISSIONS[who[0]]) or "")
+            rules.append(inspect.getdoc(permission_of(app, who[0])) or "")
         else:
             known = {"AUTH": "authenticated users", "CLOSE": "nobody"}
             words.append(known.get(who, f"users in the group `{who}`"))
@@ -75,6 +75,7 @@ class Document:
     """Builds the OpenAPI document of an application."""
 
     def __init__(self, app: fsa.Flask) -> None:
+        self.app = app
         self.config = app.config
         # FlaskSimpleAuth by itself does not enforce the metadata of Annotated
         self.enforces = "parameters" in app.extensions
@@ -107,7 +108,7 @@ class Document:
             "operationId": route.name,
             "tags": [_tag(route.path)],
             "summary": summary.replace("\n", " ").replace("`", ""),
-            "description": f"{more}\n\n{_who(route)}".strip(),
+            "description": f"{more}\n\n{_who(self.app, route)}".strip(),
             "security": self.requirements(route),
             "x-authz": route.authz,
             "x-authn": route.schemes,

@@ -41,6 +41,14 @@ def declaration_of(app: fsa.Flask, endpoint: str) -> Declaration:
     return declared.get(endpoint) or Declaration("OPEN")
 
 
+def permission_of(app: fsa.Flask, domain: str) -> Callable[[str, Any, str | None], bool | None]:
+    """The check of an object permission, of auth.py or as given to `app.object_perms`.
+
+    FlaskSimpleAuth keeps it in private: tests/test_openapi.py pins that.
+    """
+    return app._fsa._zm._object_perms[domain]
+
+
 def accepts_password_alone(view: View) -> View:
     """Mark a route as the first step of a sign-in, below the decorator with its path.
 

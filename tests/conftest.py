@@ -40,7 +40,7 @@ import acme
 import database
 import test as tutorial
 from security import rate_limit
-from store import migrations
+from store import base, migrations
 from store.sql import SqlStore
 
 os.environ.pop("ACME_MODE", None)  # the tests use the default of `make run`
@@ -246,9 +246,11 @@ class Target:
             response = connection.getresponse()
             return Response(response.status, response.headers, response.read())
 
-    def send_json(self, method: str, path: str, value: Any, who: str | None = None) -> Response:
+    def send_json(
+        self, method: str, path: str, value: Any, who: str | None = None, headers: Any = None
+    ) -> Response:
         """Send a value as JSON; `nan` is sent as Python writes it."""
-        return self.send(method, path, json.dumps(value), "application/json", who)
+        return self.send(method, path, json.dumps(value), "application/json", who, headers)
 
 
 @pytest.fixture(scope="session")
@@ -295,8 +297,8 @@ def empty_stores(new_database: Callable[[str], str]) -> Iterator[Callable[[str],
 
     def empty(kind: str) -> SqlStore:
         with stores[kind].connection() as connection:
-            connection.execute("DELETE FROM stuff")
-            connection.execute("DELETE FROM users")
+            for table in reversed(base.TABLES):
+                connection.execute(f"DELETE FROM {table}")
         return stores[kind]
 
     yield empty

@@ -21,11 +21,13 @@ from security.sessions import OTP_REALM
 from test import app, basic_auth
 from tests.accounts import HASH, NEW_PASSWORD, new_user, token_of
 from tests.conftest import PASSWORD, STORES, Target, configured, granian, new_name, wrong_code
+from tests.resources import add_object, rows
 
 NEW = {"password": PASSWORD, "email": "some@acme.org"}
 RESET = {"password": NEW_PASSWORD}
 WHO = {"name": "x", "born": "2000-01-01"}
 CODE = {"code": "{code}", "on": True}
+TABLE = "ROUTES in tests/test_authorization.py, or in the test file of the resource"
 
 # method, path, value, and the status for: anonymous, another user, the user or owner, an admin, and
 # the user with a password instead of a token; what declarations say is the first row of a route
@@ -84,6 +86,7 @@ ROUTES = [
     ("GET", "/len", {"p": 7}, (200, 200, 200, 200, 200)),
     ("POST", "/len", {"p": 7}, (200, 200, 200, 200, 200)),
 ]
+ROUTES += rows("ROUTES", __file__)
 
 
 def route_of(method, path):
@@ -168,6 +171,9 @@ def test_each_kind_of_caller_gets_the_status_of_the_table(
         names = {"login": login, "thing": thing, "new": new_name("u"), "session": session.id}
         names["code"] = pyotp.TOTP(secret).now()
         names["wrong"] = wrong_code(secret, time.time())
+        (name,) = re.findall(r"{(\w+)}", path)[-1:] or ("login",)
+        if name not in names:
+            names[name] = add_object(walk, path, token_of(login))
         filled = given and {
             k: v.format(**names) if isinstance(v, str) else v for k, v in given.items()
         }
@@ -194,9 +200,18 @@ def check_response(document, method, path, response):
 
 
 def test_table_is_complete():
-    """Each route of the application stands in the table."""
-    known = {(route.method, route.path) for m, p, _, _ in ROUTES if (route := route_of(m, p))}
-    assert known == {(route.method, route.path) for route in routes(app)}
+    """Each route of the application stands in the table, and nothing else."""
+    known = set()
+    for method, path, _, _ in ROUTES:
+        route = route_of(method, path)
+        assert route, f"{TABLE}: no route answers {method} {path}, remove its row"
+        known.add((route.method, route.path))
+    for route in routes(app):
+        assert (route.method, route.path) in known, (
+            f'{TABLE}: add the row ("{route.method}", "{route.path}", None or the value in JSON, '
+            "(401, 403, 200, 403, 200)) with the status for nobody, another user, the user or "
+            "owner, an admin, and the user with a password instead of a token"
+        )
 
 
 def test_declarations():
@@ -205,8 +220,10 @@ def test_declarations():
     for method, path, _, statuses in ROUTES:
         first.setdefault((route := route_of(method, path)).name + route.path, (route, statuses))
     with configured("memory:"):
+        objects = docs_routes.add_objects(app)
         for route, statuses in first.values():
-            assert docs_routes.statuses(route) == statuses, route
+            declared = docs_routes.statuses(app, route, objects)
+            assert declared == statuses, f"{route.method} {route.path}: authz is not as in {TABLE}"
 
 
 def test_routes_document_is_up_to_date():

@@ -10,6 +10,7 @@ import playwright
 import pytest
 
 from tests.conftest import ROOT, granian
+from tests.resources import rows
 
 NODE = Path(playwright.__file__).with_name("driver") / "node"
 # runs expressions in turn, and tells what they gave: a bigint as text, an error as a list
@@ -51,6 +52,14 @@ CALLS = [
     ('acme.stuff({ limit: 9, after: "a?b&c #%é" })', {"items": [["b", 5.0]]}),
     ('acme.deleteStuff("a?b&c #%é")', None),
     ("acme.stuff()", {"items": [["b", 5.0]]}),
+    ('acme.resource("/stuff").add({ stuff: "a/b", price: 1 }).catch((e) => e.status)', 400),
+    ('acme.resource("/stuff").add({ stuff: "{path}?", price: 1 }).then((s) => s.msg.length)', 20),
+    ('acme.resource("/stuff").get("{path}?").then((s) => s.price)', 1),
+    ('acme.resource("/stuff").change("{path}?", { price: 2 }).then((s) => s.price)', 2),
+    ('acme.resource("/stuff").list({ limit: 1 })', {"items": [["b", 5.0]], "next": "b"}),
+    ('acme.resource("/stuff").delete("{path}?")', None),
+    ('acme.resource("/stuff").list()', {"items": [["b", 5.0]]}),
+    ('acme.resource("/stuff").delete("")', ["AcmeError", 404, "nothing has such a name"]),
     ('acme.deleteStuff("..")', ["AcmeError", 404, "nothing has such a name"]),
     # users
     ('acme.addUser("sue", pass, "sue@acme.org")', {"msg": "user added: sue"}),
@@ -79,6 +88,7 @@ CALLS = [
     ("acme.len([1, [2]])", {"len": 2}),
     ('acme.getLen("ab")', {"len": 2}),
     ("acme.len(null)", {"len": "not available"}),
+    *rows("JAVASCRIPT", __file__),
     # and out
     ("acme.signOut(true)", None),
     ("acme.login", ""),
@@ -132,4 +142,7 @@ def test_each_method_is_tested():
     assert len(methods) > 30
     elsewhere = {"constructor", "refresh", "secondStep", "forget", "request"}
     for method in set(methods) - elsewhere:
-        assert any(f".{method}(" in expression for expression, _ in CALLS), method
+        assert any(f".{method}(" in expression for expression, _ in CALLS), (
+            f"CALLS in tests/test_client.py, or JAVASCRIPT in the test file of a resource: "
+            f'add a call of {method}, such as ("acme.{method}()", its result in JSON)'
+        )

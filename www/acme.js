@@ -17,6 +17,9 @@
  * with times in seconds since 1970 */
 /** @typedef {{limit?: number, after?: string}} Range  how many, and the name that they follow */
 /** @template T @typedef {{items: T[], next?: string}} Page  `next` is the `after` of the next page */
+/** @template T @typedef {{list: (range?: Range) => Promise<Page<T>>, get: (key: string) => Promise<T>,
+ * add: (values: object) => Promise<any>, change: (key: string, values: object) => Promise<any>,
+ * delete: (key: string) => Promise<void>}} Resource */
 /** @typedef {(text: string, response: Response) => any} Read  converts the body of a response */
 
 const TIMEOUT = 30_000 // milliseconds until the response
@@ -131,6 +134,20 @@ export class Acme {
 	/** @param {string} sid */
 	deleteStuff(sid) {
 		return this.request("DELETE", "/stuff/{sid}", { sid })
+	}
+
+	/** A resource of your own: the routes of a path such as "/note", and of "/note/{key}".
+	 * @template T @param {string} path @returns {Resource<T>} */
+	resource(path) {
+		const one = (key) => `${path}/${segment(key)}`
+		return {
+			list: ({ limit, after } = {}) =>
+				this.request("GET", path, { limit, after }, { read: page }),
+			add: (values) => this.request("POST", path, values),
+			get: async (key) => this.request("GET", one(key)),
+			change: async (key, values) => this.request("PATCH", one(key), values),
+			delete: async (key) => this.request("DELETE", one(key)),
+		}
 	}
 
 	// users: the own account, or as an administrator any
