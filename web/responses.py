@@ -20,7 +20,7 @@ HEADERS = [
     ("Referrer-Policy", "no-referrer"),
     ("X-Content-Type-Options", "nosniff"),
 ]
-PAGE_HEADERS = [
+HTML_HEADERS = [
     *HEADERS,
     # nothing inline, and nothing from other origins
     (
@@ -52,7 +52,7 @@ class Response(flask.Response):
         else:
             headers = list(self.get_wsgi_headers(environ))
         is_page = values.get("content-type", "").startswith("text/html")
-        for header in PAGE_HEADERS if is_page else HEADERS:
+        for header in HTML_HEADERS if is_page else HEADERS:
             if header[0].lower() not in values:
                 headers.append(header)
         # not for localhost, where a developer's other servers would need TLS as well
