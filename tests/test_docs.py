@@ -146,18 +146,49 @@ def test_rename_leaves_no_trace_and_the_tutorial_passes(copy):
     python(copy, "-m", "pytest", "-q", "test.py")
 
 
-def test_add_a_role_works_as_it_stands(copy):
-    """The diffs of docs/add-a-role.md apply, and the tests in them pass in process.
+def follow(page, copy, *tests):
+    """Apply the diffs of a guide to a copy of the project, and run tests there.
 
-    In a project that has the role, or has removed the page, there is nothing to apply.
+    False where there is nothing to apply: in a project that has done it, has migrations of its own
+    that are numbered like those of the guide, or has removed the page.
     """
-    if (ROOT / "tests/test_auditor.py").exists() or not (ROOT / "docs/add-a-role.md").exists():
-        return
-    (script,) = blocks("docs/add-a-role.md", "bash")
+    if not (ROOT / page).exists():
+        return False
+    text = (ROOT / page).read_text()
+    if any((ROOT / new).exists() for new in re.findall(r"(?m)^--- /dev/null\n\+\+\+ b/(.*)", text)):
+        return False
+    (script,) = blocks(page, "bash")
     done = subprocess.run(
         ["bash", "-euo", "pipefail", "-c", script], cwd=copy, capture_output=True, text=True
     )
-    assert done.returncode == 0, f"docs/add-a-role.md: change what does not apply: {done.stderr}"
+    assert done.returncode == 0, f"{page}: change what does not apply: {done.stderr}"
     python(copy, "-m", "docs.routes")
-    tests = ["tests/test_auditor.py", "tests/test_authorization.py::test_declarations"]
-    python(copy, "-m", "pytest", "-q", "-k", "not http and not postgresql", *tests)
+    python(copy, "-m", "ruff", "check", "--quiet", "--no-cache")
+    python(copy, "-m", "ruff", "format", "--quiet", "--no-cache", "--check")
+    tests = [*tests, "tests/test_authorization.py::test_declarations"]
+    python(copy, "-m", "pytest", "-q", *tests)
+    return True
+
+
+def test_add_a_role_works_as_it_stands(copy):
+    """In process; on PostgreSQL it is as on SQLite."""
+    follow("docs/add-a-role.md", copy, "tests/test_auditor.py", "-k", "not http and not postgresql")
+
+
+def test_add_a_resource_works_as_it_stands_and_is_short(copy):
+    """On each store, in process, and with what each new route and table needs."""
+    page = "docs/add-a-resource.md"
+    needed = [
+        *("tests/test_notes.py", "tests/test_migrations.py", "tests/test_openapi.py"),
+        *("tests/test_authorization.py::test_table_is_complete",),
+        *("tests/test_authorization.py::test_routes_document_is_up_to_date",),
+    ]
+    words = "notes or complete or up_to_date or declarations or fits or carries or deleted_with"
+    words = f"({words} or client_has or has_a_docstring) and not http"
+    if not follow(page, copy, *needed, "-k", words):
+        return
+    subprocess.run(["git", "add", "-N", "."], cwd=copy, check=True)
+    stat = subprocess.check_output(["git", "diff", "--shortstat"], cwd=copy, text=True)
+    files, added, *_ = map(int, re.findall(r"\d+", stat))
+    assert files <= 8 and added <= 150
+    assert f"{files} files and {added} lines" in (ROOT / page).read_text()
