@@ -87,6 +87,8 @@ def post(headers, base=OWN, method="POST", application=None):
         ("cross-site", f"{ALLOWED}.evil.example.com", 403),
         ("cross-site", f"{ALLOWED}:8443", 403),
         ("cross-site", ALLOWED.replace("https", "http"), 403),
+        ("cross-site", ALLOWED.upper(), 403),
+        ("cross-site", f"{ALLOWED}:443", 403),
     ],
 )
 def test_cross_origin_requests_are_refused(local, site, origin, status):
