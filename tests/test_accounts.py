@@ -231,3 +231,15 @@ def test_failed_passwords_are_rate_limited(strict):
     for _ in range(2):
         call("GET", "/token", headers=basic_auth(new_user(), "wrong"))
     assert call("GET", "/token", headers=basic_auth(other, PASSWORD)).status_code == 429
+
+
+@IN_PROCESS
+def test_account_of_another_user_is_refused_known_or_not(target):
+    """And an administrator is told which login there is not, also if it can be none."""
+    login, headers = new_user(), token_of(new_user())
+    for account in login, "nobody", "No-Login":
+        res = call("GET", f"/user/{account}", headers=headers)
+        assert (res.status_code, res.json["error"]) == (403, "that is somebody else's account")
+    for account in "nobody", "No-Login":
+        res = call("GET", f"/user/{account}", headers=token_of(new_user(admin=True)))
+        assert (res.status_code, res.json["error"]) == (404, f"no such user: {account}")

@@ -1,8 +1,12 @@
 """The audit trail: a line for each event, from requests and from the command line."""
 
+import datetime
+import getpass
 import json
 import logging
+import os
 import re
+import time
 
 import pyotp
 import pytest
@@ -156,3 +160,32 @@ def test_audit_trail_goes_to_standard_error_once(target, monkeypatch, capsys):
     audit.audit("something", None)
     assert capsys.readouterr().err.count("something") == 1
     assert not trail.propagate
+
+
+def test_time_is_in_utc_wherever_the_server_is(target, audit_trail, monkeypatch):
+    monkeypatch.setenv("TZ", "Etc/GMT+5")
+    time.tzset()
+    try:
+        audit.audit("something", None)
+    finally:
+        monkeypatch.undo()
+        time.tzset()
+    (line,) = audit_trail()
+    said = datetime.datetime.fromisoformat(line["time"])
+    assert abs((datetime.datetime.now(datetime.UTC) - said).total_seconds()) < 60
+
+
+@pytest.mark.parametrize("error", [None, KeyError, OSError])
+def test_event_of_a_command_names_the_account_that_ran_it(target, audit_trail, monkeypatch, error):
+    """In a container an account may have no name."""
+
+    def getuser():
+        if error:
+            raise error
+        return "operator"
+
+    monkeypatch.setattr(getpass, "getuser", getuser)
+    audit.audit("something", "somebody")
+    (line,) = audit_trail()
+    who = f"uid {os.getuid()}" if error else "operator"
+    assert (line["from"], line["who"], line["whom"]) == ("command line", who, who)

@@ -10,7 +10,9 @@ import jwt
 import pyotp
 import pytest
 
+import tokens
 from database import db
+from security.totp import check_code
 from test import app, basic_auth
 from tests.accounts import (
     CHEAP,
@@ -243,6 +245,31 @@ def test_user_disabled_between_the_steps_of_a_sign_in(phone):
     assert (res.status_code, res.json["error"]) == (401, "invalid token: get a new one at /token")
     db.change_user(login, active=True)
     assert call("POST", "/token/otp", good, step).status_code == 201
+
+
+@IN_PROCESS
+def test_password_changed_during_the_second_step_ends_the_sign_in(phone, monkeypatch):
+    """The session depends on the password of the first step, not on the one of now."""
+    login, code, _ = phone
+    res = call("GET", "/token", headers=basic_auth(login, PASSWORD))
+    step = {"Authorization": f"Bearer {res.json['otp']}"}
+
+    def check_and_change(user, *args):
+        is_right = check_code(user, *args)
+        db.set_user_pass(user, CHEAP)
+        return is_right
+
+    monkeypatch.setattr(tokens, "check_code", check_and_change)
+    assert call("POST", "/token/otp", {"code": code()}, step).status_code == 401
+    assert db.get_sessions(login, 0) == []
+
+
+@IN_PROCESS
+def test_password_alone_is_refused_with_the_way_to_go_on(phone):
+    login, *_ = phone
+    res = call("GET", "/stuff", headers=basic_auth(login, PASSWORD))
+    message = "a second factor is needed: get a token at /token"
+    assert (res.status_code, res.json["error"]) == (401, message)
 
 
 @pytest.mark.parametrize("target", ["memory"], indirect=True)
