@@ -26,7 +26,7 @@ def test_profiles_are_paged_and_never_show_a_hash(target):
         found += [user["login"] for user in res.json]
         link = res.headers.get("Link", "")
         path = link.partition("<")[2].partition(">")[0]
-    assert found == sorted(found)
+    assert found == sorted(set(found))  # none twice
     assert set(logins) <= set(found)
     assert call("GET", f"/user/{logins[0]}", headers=headers).json == {
         **{"login": logins[0], "email": f"{logins[0]}@acme.org"},
