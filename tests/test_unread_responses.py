@@ -90,10 +90,11 @@ def test_behind_a_proxy_large_responses_are_sent(large_response):
 
 
 def test_client_that_was_refused_gets_large_responses_again(large_response, monkeypatch):
-    """A second later, if it has closed its connections."""
+    """A second later, if it has closed its connections; until then they are not counted again."""
     now = time.monotonic()
     monkeypatch.setattr(time, "monotonic", lambda: now)
     assert large_response(2**21, ["127.0.0.2"] * 1000).status_code == 503
+    assert large_response(2**21, ["127.0.0.2"]).status_code == 503
     now += 1
     assert large_response(2**21, ["127.0.0.2"] * 1000).status_code == 503
     now += 1
