@@ -31,8 +31,8 @@ def record_declarations(app: fsa.Flask) -> None:
         add_url_rule(rule, endpoint, view_func, **how)
 
     app.extensions["declarations"] = declared
+    # `parameters.init_app` puts its own method in front of this, and on the application
     setattr(app._fsa, "add_url_rule", record)  # noqa: B010
-    setattr(app, "add_url_rule", record)  # noqa: B010
 
 
 def declaration_of(app: fsa.Flask, endpoint: str) -> Declaration:

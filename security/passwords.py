@@ -8,7 +8,7 @@ import os
 import sys
 import threading
 from collections.abc import Callable
-from typing import ParamSpec, TypeVar, cast
+from typing import TypeVar, TypeVarTuple, cast
 
 import argon2
 import bcrypt
@@ -24,15 +24,15 @@ from store.base import Credentials
 hash_queue = BoundedQueue("sign-ins", running=1, waiting=4)
 NICE = 10  # priority of a thread that hashes (POSIX nice): lower than all others
 
-P = ParamSpec("P")
 R = TypeVar("R")
+Ts = TypeVarTuple("Ts")
 
 wrong_password = functools.partial(fsa.ErrorResponse, "invalid username or password", 401)
 
 
-def _in_background(function: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
+def _in_background(function: Callable[[*Ts], R], *args: *Ts) -> R:
     """Call a function in a thread of low priority; the caller must be in `hash_queue`."""
-    return _hash_threads().submit(function, *args, **kwargs).result()
+    return _hash_threads().submit(function, *args).result()
 
 
 @functools.cache

@@ -4,11 +4,12 @@ import threading
 from concurrent.futures import ThreadPoolExecutor
 
 import argon2
+import bcrypt
 import FlaskSimpleAuth as fsa
 import pytest
 
 from database import db
-from security.passwords import hash_queue
+from security.passwords import check_password, hash_queue
 from test import ACME_BASIC, app, basic_auth
 from tests.accounts import BCRYPT, CHEAP, HASH, IN_PROCESS, NEW_PASSWORD, call, new_user, token_of
 from tests.conftest import PASSWORD, STORES, configured, new_name, until
@@ -166,6 +167,24 @@ def test_outdated_hash_is_replaced_at_the_next_sign_in(target, old):
     assert new.startswith("$argon2id$v=19$m=19456,t=2,p=1$")
     assert call("GET", "/token", headers=basic_auth(login, PASSWORD)).status_code == 200
     assert db.get_user_pass(login) == new
+
+
+@IN_PROCESS
+def test_imported_bcrypt_hash_is_of_72_bytes(target):
+    """As in other systems: bcrypt itself refuses or cuts off more."""
+    login, long = new_name("u"), PASSWORD + "x" * 80
+    hashed = bcrypt.hashpw(long.encode()[:72], bcrypt.gensalt(4)).decode()
+    db.add_user(login, hashed, "some@acme.org", False)
+    assert call("GET", "/token", headers=basic_auth(login, long[:71])).status_code == 401
+    assert call("GET", "/token", headers=basic_auth(login, long)).status_code == 200
+
+
+@pytest.mark.parametrize(("login", "password"), [("acme", 5), (5, PASSWORD), ("acme", None)])
+def test_credentials_that_are_no_texts_are_400(login, password):
+    """Request validation has refused them already; a fork may check others."""
+    with app.app_context(), pytest.raises(fsa.ErrorResponse) as error:
+        check_password(login, password)
+    assert (error.value.status, error.value.message) == (400, "username and password must be texts")
 
 
 @IN_PROCESS

@@ -45,6 +45,20 @@ def switch_otp_on(login):
     assert db.use_otp(login, "ABC", 1, on=True)
 
 
+@pytest.mark.parametrize("kind", STORES[1:])
+def test_user_disabled_in_the_database_itself_has_no_session(kind, new_database):
+    """By an operator's own statement, which deletes no session."""
+    with contextlib.closing(opened(new_database(kind))) as store:
+        store.add_user("susie", CHEAP, "susie@acme.org", False)
+        session = Session("some", "susie", 1, 1, 9e9, "192.0.2.1")
+        assert store.add_session(session, store.get_credentials("susie")) == 0
+        assert store.get_session_user("some", 2) == "susie"
+        with store.connection() as connection:
+            connection.execute("UPDATE users SET active = FALSE")
+            connection.commit()
+        assert store.get_session_user("some", 2) is None
+
+
 @IN_PROCESS
 @pytest.mark.parametrize("method", ["GET", "POST"])
 @pytest.mark.parametrize(
