@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN = .venv/bin
 
-.PHONY: help run test install requirements lint types check docs screenshots bench worst flood mutants mutants-sql clean
+.PHONY: help run test install requirements lint types check docs screenshots bench bench-check worst flood mutants mutants-sql clean
 .PHONY: db-upgrade backup restore export import
 
 help:  ## this list
@@ -44,6 +44,9 @@ screenshots: .venv/dev  ## take screenshots of the front end, in screenshots/ an
 
 bench: .venv/dev .venv-bench/bench  ## measure speed beside the peers (QUICK=1: a first look)
 	.venv-bench/bin/python bench/bench.py
+
+bench-check: .venv/dev  ## count the instructions of requests; fails if one takes 3 % more (UPDATE=1: commit to that)
+	$(BIN)/python bench/instructions.py
 
 worst: .venv/dev  ## measure the worst requests; fails over 0.5 s of CPU or 50 MiB
 	$(BIN)/python bench/worst.py
