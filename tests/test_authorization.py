@@ -99,6 +99,11 @@ def route_of(method, path):
     return None
 
 
+def fill(value, names):
+    """The value of a row with its placeholders replaced."""
+    return {k: v.format(**names) if isinstance(v, str) else v for k, v in value.items()}
+
+
 def ended(login):
     """Tokens of a user that are good no more, by what happened to them."""
     disabled, deleted, out, changed = (new_user() for _ in range(4))
@@ -171,12 +176,12 @@ def test_each_kind_of_caller_gets_the_status_of_the_table(
         names = {"login": login, "thing": thing, "new": new_name("u"), "session": session.id}
         names["code"] = pyotp.TOTP(secret).now()
         names["wrong"] = wrong_code(secret, time.time())
-        (name,) = re.findall(r"{(\w+)}", path)[-1:] or ("login",)
-        if name not in names:
-            names[name] = add_object(walk, path, token_of(login))
-        filled = given and {
-            k: v.format(**names) if isinstance(v, str) else v for k, v in given.items()
-        }
+        if (key := "".join(re.findall(r"{(\w+)}$", path))) not in {*names, ""}:
+            place = path.rpartition("/{")[0]
+            values = [v for m, p, v, _ in ROUTES if (m, p) == ("POST", place)]
+            assert values, f"{TABLE}: no row of POST {place}, which adds the {key} of {path}"
+            names[key] = add_object(walk, place, fill(values[0], names), token_of(login))
+        filled = given and fill(given, names)
         body, kind = (json.dumps(filled), "application/json") if filled else (b"", None)
         response = walk.send(method, path.format(**names), body, kind, headers=headers)
         found.append(response.status)
