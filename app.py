@@ -42,7 +42,7 @@ from security.declarations import accepts_password_alone
 from security.passwords import hash_password
 from tokens import FirstStep, Token
 from values import MAX_PAGE, Email, Limit, Login, Name, NewPassword, Numbers, Price, Someone
-from web import cors, csrf, errors, frontend, requests, responses
+from web import cors, csrf, errors, frontend, health, requests, responses
 from web.application import ConfigurationError, Flask
 
 app = Flask("acme", static_folder=None)
@@ -66,6 +66,7 @@ try:
     tokens.init_app(app)
     users.init_app(app)
     frontend.init_app(app)
+    health.init_app(app)
     cli.init_app(app)
     # last, since it hashes the administrator's first password
     database.init_app(app, at_first_use=cli.is_own_command())

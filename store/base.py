@@ -62,6 +62,10 @@ class Store(abc.ABC):
     """
 
     @abc.abstractmethod
+    def has_current_schema(self) -> bool:
+        """Whether the database has the schema that this Acme needs, neither older nor newer."""
+
+    @abc.abstractmethod
     def has_users(self) -> bool:
         """Whether there is any user."""
 

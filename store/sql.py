@@ -7,13 +7,21 @@ processes and machines may use one database at the same time.
 import dataclasses
 from typing import Any
 
-from store import base
+from store import base, migrations
 from store.engine import Engine
 from values import MAX_PAGE, Email, Login, Name, Price
 
 
 class SqlStore(Engine, base.Store):
     """The calls of a store in SQL, each a query or a transaction."""
+
+    def __init__(self, connections: int) -> None:
+        super().__init__(connections)
+        # now: the scripts of a newer Acme may take the place of these while the server runs
+        self._schema = len(migrations.scripts(self))
+
+    def has_current_schema(self) -> bool:
+        return bool(self.call(self.schema_version) == self._schema)
 
     def has_users(self) -> bool:
         return bool(self.call(self.queries.has_users))

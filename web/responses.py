@@ -30,6 +30,7 @@ HTML_HEADERS = [
     ),
     ("X-Frame-Options", "DENY"),  # the same for browsers without CSP level 2
 ]
+CLOSE = ("Connection", "close")  # not in HEADERS unless the process drains
 HSTS = ("Strict-Transport-Security", "max-age=31536000")  # seconds: a year (RFC 6797)
 
 
@@ -88,6 +89,12 @@ class JSONProvider(fsa._JSONProvider):
 
     def _plain(self, value: object) -> object:
         return float(value) if isinstance(value, float) else self.default(value)
+
+
+def close_connections() -> None:
+    """From now on each response ends its connection: clients open another, to another process."""
+    HEADERS.append(CLOSE)
+    HTML_HEADERS.append(CLOSE)
 
 
 def hide_query(record: logging.LogRecord) -> bool:
