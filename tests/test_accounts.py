@@ -144,8 +144,9 @@ def test_disabled_user_cannot_be_told_from_an_unknown_one(target):
     path = f"/user/{login}"
     assert target.send_json("PATCH", path, {"active": False}, admin).status == 200
     responses = {
-        target.send("GET", "/token", headers=basic_auth(name, password)).body
+        target.send("GET", where, headers=basic_auth(name, password)).body
         for name, password in [(login, PASSWORD), (login, "wrong"), ("nobody", PASSWORD)]
+        for where in ("/token", "/hello-me")  # with and without a session
     }
     assert len(responses) == 1
     # and its sessions have ended
@@ -167,6 +168,16 @@ def test_outdated_hash_is_replaced_at_the_next_sign_in(target, old):
     assert new.startswith("$argon2id$v=19$m=19456,t=2,p=1$")
     assert call("GET", "/token", headers=basic_auth(login, PASSWORD)).status_code == 200
     assert db.get_user_pass(login) == new
+
+
+@IN_PROCESS
+def test_outdated_hash_of_a_password_that_is_too_weak_today_is_replaced(target):
+    """The rules are for new passwords."""
+    login = new_name("u")
+    weak = bcrypt.hashpw(b"weak", bcrypt.gensalt(4)).decode()
+    db.add_user(login, weak, "some@acme.org", False)
+    assert call("GET", "/hello-me", headers=basic_auth(login, "weak")).status_code == 200
+    assert db.get_user_pass(login).startswith("$argon2id$")
 
 
 @IN_PROCESS
