@@ -181,3 +181,62 @@ def test_failures_are_counted_when_the_machine_has_just_started(monkeypatch):
     attempts = rate_limit.RateLimiter("3/hour, 99/hour", "memory://")
     monkeypatch.setattr(attempts._spare, "test", lambda *_: True)  # which has counted none of them
     assert [is_refused(attempts) for _ in range(6)] == [False] * 3 + [True] * 3
+
+
+def test_storage_that_responds_in_time_is_asked_each_time(monkeypatch, caplog):
+    attempts = rate_limit.RateLimiter("3/hour, 99/hour", "memory://")
+    asked = []
+    test = attempts._limiter.test
+    monkeypatch.setattr(attempts._limiter, "test", lambda *key: asked.append(key) or test(*key))
+    monkeypatch.setattr(attempts, "_max_check_seconds", 60.0)
+    assert [is_refused(attempts) for _ in range(3)] == [False] * 3
+    assert len(asked) == 6  # for the login and the address
+    assert not caplog.records
+
+
+def test_error_of_the_storage_is_logged_in_one_line(monkeypatch, caplog):
+    attempts = rate_limit.RateLimiter("3/hour, 99/hour", "memory://")
+
+    def refuse(*_):
+        raise redis.ConnectionError("gone\nfor some reason")
+
+    monkeypatch.setattr(attempts._limiter, "test", refuse)
+    assert not is_refused(attempts)
+    (record,) = caplog.records
+    said = "failed attempts are counted by each process for itself: ConnectionError: gone"
+    assert record.getMessage() == said
+
+
+def from_address(address):
+    return flask.Flask("acme").test_request_context(environ_base={"REMOTE_ADDR": address})
+
+
+def test_failures_from_one_address_do_not_lock_the_user_out_of_others(monkeypatch):
+    """Nobody can keep a user out with wrong passwords; `everywhere` is for codes only."""
+    attempts = rate_limit.RateLimiter("3/hour, 99/hour", "memory://")
+    monkeypatch.setattr(rate_limit, "limiter", lambda: attempts)
+    with from_address("192.0.2.1"):
+        for _ in range(3):
+            rate_limit.count_failure("susie")
+        with pytest.raises(fsa.ErrorResponse, match="too many"):
+            attempts.check("susie")
+    with from_address("192.0.2.2"):
+        attempts.check("susie")
+        attempts.check("susie", everywhere=True)
+        for _ in range(3):
+            attempts.fail("susie")
+    with from_address("192.0.2.3"):
+        attempts.check("susie", everywhere=True)
+
+
+def test_retry_after_is_the_rest_of_the_window_and_at_least_a_second(clock):
+    attempts = rate_limit.RateLimiter("1/minute, 99/minute", "memory://")
+    clock.now = 60.0 * (clock.now // 60 + 1)  # the begin of a window
+    with from_address("192.0.2.1"):
+        attempts.fail("susie")
+        for seconds, left in (20, "40"), (59.5, "1"):
+            begin, clock.now = clock.now, clock.now + seconds
+            with pytest.raises(fsa.ErrorResponse, match=f"again in {left} seconds") as error:
+                attempts.check("susie")
+            assert error.value.headers == {"Retry-After": left}
+            clock.now = begin
