@@ -93,6 +93,17 @@ def test_expired_sessions_do_not_count(target):
 
 
 @IN_PROCESS
+def test_session_is_over_at_the_moment_it_expires(target):
+    login, name = new_user(), new_name("s")
+    session = Session(name, login, 100, 100, 200, "192.0.2.1")
+    assert db.add_session(session, db.get_credentials(login)) == 0
+    assert (ids_of(login), db.get_session_user(name, 199.5)) == ([name], login)
+    assert db.get_sessions(login, 0, after=(99.5, "z")) == db.get_sessions(login, 0)
+    assert db.get_sessions(login, 0, after=(100, name)) == []
+    assert (db.get_sessions(login, 200), db.get_session_user(name, 200)) == ([], None)
+
+
+@IN_PROCESS
 def test_simultaneous_sign_ins_keep_the_bound(target):
     """Of 140 sessions that begin at the same time the 100 newest are left, each in turn."""
     login = new_user()
