@@ -8,7 +8,7 @@ import pytest
 import auth
 import database
 from security.declarations import accepts_password_alone, declaration_of
-from security.sessions import OTP_REALM
+from security.sessions import OTP_REALM, begin_session
 from tests.application import new_application
 from tests.conftest import PASSWORD
 from tests.test_auth import PASS, basic, bearer, forged
@@ -136,3 +136,12 @@ def test_route_checks_a_password_by_itself(fork):
     with fork.application.test_request_context():
         assert fork.application.check_user_password("acme", PASS)
         assert not fork.application.check_user_password("acme", "wrong")
+
+
+def test_token_for_a_user_that_there_is_not_is_401(fork):
+    """Nor has a session without a cookie the value of one."""
+    with fork.application.test_request_context():
+        with pytest.raises(fsa.ErrorResponse) as error:
+            fork.application.create_token("nobody")
+        assert error.value.status == 401
+        assert begin_session("acme", with_cookie=False)[1] is None

@@ -198,7 +198,7 @@ def test_error_of_the_storage_is_logged_in_one_line(monkeypatch, caplog):
     attempts = rate_limit.RateLimiter("3/hour, 99/hour", "memory://")
 
     def refuse(*_):
-        raise redis.ConnectionError("gone\nfor some reason")
+        raise redis.ConnectionError("gone\nfor\nsome reason")
 
     monkeypatch.setattr(attempts._limiter, "test", refuse)
     assert not is_refused(attempts)
