@@ -180,6 +180,17 @@ def test_token_needs_signature_expiry_and_session(target, claims, status):
         assert res.headers["WWW-Authenticate"] == INVALID
 
 
+@pytest.mark.parametrize(("claims", "status"), FORGED)
+def test_token_without_a_claim_or_with_a_false_one_is_401(claims, status, monkeypatch):
+    """The same in this process, and never 500."""
+    for name, value in {"ACME_TOKEN_SECRETS": [SECRET], "FSA_TOKEN_SECRET": SECRET}.items():
+        monkeypatch.setitem(app.config, name, value)
+    with app.test_client() as client:
+        session = jwt.decode(used_token(client), options={"verify_signature": False})["scope"]
+        token = forged(**{"scope": session} | claims)
+        assert client.get("/hello-me", headers=bearer(token)).status_code == status
+
+
 @pytest.mark.parametrize("token", ["x.y.z", "x", "", "x" * 8000, "x y", " x"])
 def test_malformed_token_is_not_echoed(target, token):
     """All get the same message."""
