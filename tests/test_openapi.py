@@ -26,6 +26,7 @@ from store import base
 from test import app
 from tests import test_values
 from tests.conftest import PASSWORD, ROOT, Target, configured, granian
+from web import parameters
 from web.application import Flask
 
 FORM = "application/x-www-form-urlencoded"
@@ -189,6 +190,15 @@ def test_all_routes_are_recorded():
     assert declared["get_stuff_sid"] == (("stuff", "sid"), None, None)
     assert {*app._fsa._am._auth} == {"none", *SCHEMES}
     assert permission_of(app, "stuff") is auth.user_owns_stuff
+
+
+def test_parameters_are_read_by_web_parameters(monkeypatch):
+    """FlaskSimpleAuth asks web/parameters.py, in place of what is private in FSA 36."""
+    manager = app._fsa._pm
+    assert manager._params.func is parameters._all_parameters
+    monkeypatch.setattr(manager, "_params", lambda: {"seen": "1"})
+    with app.test_client() as client:
+        assert "seen" in client.get("/hello").json["error"]
 
 
 def test_swagger_ui_is_served_under_the_policy(target):

@@ -5,15 +5,16 @@ The signature of a route declares its parameters. It is read once, when the rout
 """
 
 import contextlib
+import functools
 import inspect
 import re
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
 import flask
 import FlaskSimpleAuth as fsa
-from werkzeug.datastructures import FileStorage
+from werkzeug.datastructures import CombinedMultiDict, FileStorage
 from werkzeug.routing import FloatConverter, IntegerConverter
 
 from security.bounded_queue import BoundedQueue
@@ -133,6 +134,19 @@ def _signature(function: Any, signature: inspect.Signature) -> Iterator[None]:
         del function.__signature__
 
 
+def _all_parameters(manager: Any) -> Mapping[str, Any]:
+    """The parameters of a request, in place of a method of FlaskSimpleAuth's.
+
+    That one makes a `CombinedMultiDict` of all sources at each call, of which there are several.
+    """
+    request = flask.globals.request_ctx.request
+    is_json = request.is_json
+    manager._fsa._local.params = "json" if is_json else "http"  # for its error messages
+    body = (request.get_json(),) if is_json else (request.form, request.files)
+    sources: list[Any] = [source for source in (*body, request.args) if source]
+    return CombinedMultiDict(sources) if len(sources) > 1 else sources[0] if sources else {}
+
+
 def init_app(app: fsa.Flask) -> None:
     """From the next route on, make and check parameters as their type hints say.
 
@@ -143,6 +157,7 @@ def init_app(app: fsa.Flask) -> None:
     """
     manager = app._fsa._pm
     built_in = {*manager._casts}
+    setattr(manager, "_params", functools.partial(_all_parameters, manager))  # noqa: B010
     add_url_rule = app._fsa.add_url_rule
     routes: dict[str, Declared] = {}
     app.extensions["parameters"] = routes
