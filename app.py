@@ -36,7 +36,7 @@ from openapi.returns import (
     jsonify,
     next_page,
 )
-from security import audit, rate_limit
+from security import audit, rate_limit, secret_files
 from security.bounded_queue import cpu_queue, with_pauses
 from security.declarations import accepts_password_alone
 from security.passwords import hash_password
@@ -48,6 +48,7 @@ from web.application import ConfigurationError, Flask
 app = Flask("acme", static_folder=None)
 
 try:
+    secret_files.load()
     app.config.from_pyfile(os.environ.get("ACME_CONFIG", "acme.conf"))
     # hooks before a request run in this order, hooks after it in the reverse order:
     # CORS preflights are answered before anything else, and every response gets its headers;

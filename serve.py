@@ -19,26 +19,22 @@ import signal
 import socket
 import ssl
 import sys
-import threading
-import time
 import types
 import urllib.parse
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import dotenv
 import FlaskSimpleAuth as fsa
-import granian._signals
 import granian.wsgi
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from granian.constants import HTTPModes, Interfaces
 from granian.http import HTTP1Settings
 from granian.log import LogLevels
-from granian.server import Server
 
+import cli
 import database
+from security import secret_files
 from security.bounded_queue import cpu_queue
 from security.passwords import hash_queue
 from store import migrations
@@ -46,20 +42,35 @@ from store.sql import SqlStore
 from web import slow_clients
 from web.application import ConfigurationError
 from web.parameters import parse_queue
+from workers import (
+    CHECK,
+    IDLE,
+    RETIRED,
+    STOP_SIGNALS,
+    MainProcess,
+    end_with_parent,
+    inherited_sockets,
+    unblock_signals,
+)
 
 ENV_FILE = Path(__file__).with_name(".env")
 # of each worker: eight stay free if all others wait for slow clients and in queues
 THREADS = slow_clients.READERS + hash_queue.size + parse_queue.size + cpu_queue.size + 8
 MAX_HEADERS = 2**16  # bytes, then 431
-IDLE = 10  # seconds for the headers of a request, and between two on one connection
 CURVES = ("secp256r1", "secp384r1")  # that granian supports
-STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 CONNECTIONS = 1024  # of each worker; more wait until one of them ends
 
 
 def load_secrets() -> None:
-    """Complete the environment from `.env` (mode 600), which gets new secrets for missing ones."""
+    """Complete the environment from `.env` (mode 600), which gets new secrets for missing ones.
+
+    Those in files, such as `ACME_PASS_FILE` names one, are not missing.
+    """
     dotenv.load_dotenv(ENV_FILE, override=False)
+    try:
+        secret_files.load()
+    except ValueError as e:
+        sys.exit(f"acme: {e}")
     made = {
         # the suffix ensures a digit and letters of both cases
         "ACME_PASS": f"{secrets.token_urlsafe(12)}-Aa0",
@@ -75,11 +86,11 @@ def load_secrets() -> None:
         os.environ |= missing
 
 
-def integer(name: str, default: int, most: int) -> int:
-    """A setting of the environment that is a number from 1 to `most`."""
+def integer(name: str, default: int, most: int, least: int = 1) -> int:
+    """A setting of the environment that is a number from `least` to `most`."""
     text = os.environ.get(name, str(default))
-    if not re.fullmatch("[0-9]{1,5}", text) or not 1 <= int(text) <= most:
-        sys.exit(f"acme: {name}={text} must be a number from 1 to {most}")
+    if not re.fullmatch("[0-9]{1,5}", text) or not least <= int(text) <= most:
+        sys.exit(f"acme: {name}={text} must be a number from {least} to {most}")
     return int(text)
 
 
@@ -110,23 +121,80 @@ def check_certificate(path: str) -> None:
         print(f"acme: CERT={path} is valid only from {start} to {end}", file=sys.stderr)
 
 
-def check_address(host: str, port: int, tls: bool) -> None:
-    """Exit if the address is unsafe, not of this machine, or in use."""
+def listening_sockets(workers: int, tls: bool) -> list[socket.socket]:
+    """The sockets to listen on: those of systemd or of before a reload, `SOCKET`, or `HOST`.
+
+    There is one for each worker, or one for all. Exits if it is unsafe, not of this machine, or in
+    use.
+    """
+    proxied = os.environ.get("ACME_PROXIES", "0") != "0"
+    found = inherited_sockets()
+    if not found and (path := os.environ.get("SOCKET")):
+        found = [unix_socket(path)]
+    if not found:
+        return internet_sockets(workers, tls or proxied)
+    if found[0].family == socket.AF_UNIX and not proxied:
+        sys.exit("acme: SOCKET= is for a proxy, which tells the address of clients: ACME_PROXIES=1")
+    for unused in found[workers:]:  # after a reload with fewer workers
+        unused.close()
+    return found[:workers]
+
+
+def internet_sockets(number: int, safe: bool) -> list[socket.socket]:
+    """Sockets bound to `HOST` and `PORT`; `safe` if other machines may reach them."""
+    host = os.environ.get("HOST", "127.0.0.1")
+    host = "127.0.0.1" if host == "localhost" else host
+    port = integer("PORT", 5000, 65535)
     try:
         address = ipaddress.ip_address(host)
     except ValueError:
         sys.exit(f"acme: HOST={host} must be an IP address, such as 127.0.0.1")
-    if not address.is_loopback and not tls:
+    if not address.is_loopback and not safe:
         sys.exit(
             f"acme: HOST={host} can be reached from other machines, whose passwords would travel "
-            "in clear: give CERT= and KEY= for TLS, or stay on 127.0.0.1 behind a proxy that has it"
+            "in clear: give CERT= and KEY= for TLS, stay on 127.0.0.1 behind a proxy that has it, "
+            "or set ACME_PROXIES=1 if only such a proxy can reach it"
         )
-    with socket.socket(socket.AF_INET6 if address.version == 6 else socket.AF_INET) as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind((host, port))
-        except OSError as e:
-            sys.exit(f"acme: cannot listen on {host} port {port}: {e.strerror}; try PORT=")
+    found: list[socket.socket] = []
+    try:
+        # the first one without the option: it fails if another server has the port
+        for option in [socket.SO_REUSEADDR] + [socket.SO_REUSEPORT] * number:
+            found.append(socket.socket(socket.AF_INET6 if address.version == 6 else socket.AF_INET))
+            found[-1].setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            found[-1].setsockopt(socket.SOL_SOCKET, option, 1)
+            found[-1].setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            found[-1].bind((host, port))
+            if option == socket.SO_REUSEADDR:
+                found.pop().close()
+    except OSError as e:
+        sys.exit(f"acme: cannot listen on {host} port {port}: {e.strerror}; try PORT=")
+    return found
+
+
+def unix_socket(path: str) -> socket.socket:
+    """A socket bound to a path, for the user and the group of this process (mode 660)."""
+    listener = socket.socket(socket.AF_UNIX)
+    try:
+        with contextlib.suppress(FileNotFoundError), socket.socket(socket.AF_UNIX) as probe:
+            try:
+                probe.connect(path)
+                sys.exit(f"acme: SOCKET={path}: another process listens there")
+            except ConnectionRefusedError:  # of a process that was killed
+                os.unlink(path)
+        before = os.umask(0o117)
+        listener.bind(path)
+        os.umask(before)
+    except OSError as e:
+        sys.exit(f"acme: cannot listen on SOCKET={path}: {e.strerror or e}")
+    return listener
+
+
+def url_of(listener: socket.socket, tls: bool) -> str:
+    """How a socket is called in the greeting."""
+    if listener.family == socket.AF_UNIX:
+        return f"unix:{listener.getsockname()}"
+    host, port = listener.getsockname()[:2]
+    return f"{'https' if tls else 'http'}://{f'[{host}]' if ':' in host else host}:{port}"
 
 
 def upgrade(url: str) -> None:
@@ -158,26 +226,21 @@ def share_heap() -> None:
         ctypes.CDLL(None).mallopt(-8, 1)  # M_ARENA_MAX
 
 
-def end_with_parent() -> None:
-    """Let Linux end this worker when the process that it was forked from has been killed.
-
-    Otherwise it would keep the port without a parent that restarts it.
-    """
-    with contextlib.suppress(AttributeError, OSError):
-        ctypes.CDLL(None).prctl(1, signal.SIGTERM)  # PR_SET_PDEATHSIG
-
-
 def greet(here: str, database_url: str, given: bool) -> None:
     """Print how to use the server at a URL; `given` if the password is not from `.env`."""
     where, read = (
         ("the environment", "") if given else (ENV_FILE, f". {shlex.quote(str(ENV_FILE))} && ")
     )
+    curl, browser = f"{here}/hello-me", [f"  open        {here}/ in a browser"]
+    if here.startswith("unix:"):
+        curl = f"--unix-socket {here.removeprefix('unix:')} http://localhost/hello-me"
+        browser = []
     print(
         f"Acme serves {here} from {place(database_url)}",
-        f"  open        {here}/ in a browser",
+        *browser,
         "  sign in as  acme, the administrator",
         f"  password    ACME_PASS in {where}",
-        f'  try         {read}curl -u "acme:$ACME_PASS" {here}/hello-me',
+        f'  try         {read}curl -u "acme:$ACME_PASS" {curl}',
         "  stop        Ctrl-C",
         sep="\n",
         flush=True,
@@ -219,6 +282,7 @@ def handle_signals() -> None:
         signal.signal(number, lambda *_: os._exit(0))
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
     os.register_at_fork(after_in_child=lambda: signal.signal(signal.SIGTERM, signal.SIG_DFL))
+    unblock_signals()
 
 
 def prepare_process() -> None:
@@ -228,70 +292,65 @@ def prepare_process() -> None:
     share_heap()
 
 
-def wait_for_signal(stop: Callable[..., None], _reload: Any = None) -> None:
-    """In a worker: call `stop` from a thread at SIGTERM; SIGINT stays blocked.
-
-    Ctrl-C and systemd send their signal to workers as well as to the parent, which then sends
-    SIGTERM. With its own `set_main_signals` granian 2.8 often misses both, for ten seconds, or the
-    parent takes the end of a worker for a failure, if it comes first.
-    """
-
-    def wait() -> None:
-        signal.sigwait({signal.SIGTERM})
-        time.sleep(0.2)  # seconds for the parent to receive its own signal
-        stop(None, None)
-
-    threading.Thread(target=wait, name="signals", daemon=True).start()
+def check_reload(url: str) -> None:
+    """Exit: with 0 if a process with this code and configuration can serve."""
+    cli.is_own_command = lambda: True  # the application opens the database at first use
+    load_application()
+    try:
+        store = database.open_store(url)
+        if isinstance(store, SqlStore):
+            migrations.check_not_newer(store, migrations.version(store))
+    except (ValueError, fsa.ErrorResponse) as e:
+        sys.exit(f"acme: ACME_DATABASE: {e.__cause__ or e}".partition("\n")[0])
+    sys.exit()
 
 
-def load_worker() -> Any:
-    """In a worker, before it serves: the application."""
-    import app
-
-    signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS)  # inherited by threads that start later
-    setattr(granian._signals, "set_main_signals", wait_for_signal)  # noqa: B010
-    slow_clients.watch()
-    return app.app
+def load_application() -> None:
+    """Import the application, with which the workers are forked; exit if it is misconfigured."""
+    try:
+        import app
+    except ConfigurationError as e:
+        sys.exit(f"acme: {e.message}")
+    assert app.app
 
 
 def main() -> None:
     """Serve until Ctrl-C or SIGTERM."""
+    environ = dict(os.environ)  # without what `.env` adds, which may change until a reload
+    is_check, is_reload = os.environ.pop(CHECK, None), os.environ.pop(RETIRED, None)
     prepare_process()
-    given = "ACME_PASS" in os.environ
+    given = not os.environ.keys().isdisjoint({"ACME_PASS", "ACME_PASS_FILE"})
     try:
         load_secrets()
     except (OSError, UnicodeDecodeError) as e:
         sys.exit(f"acme: cannot keep secrets in {ENV_FILE}: {e}")
     if os.environ.setdefault("ACME_MODE", "prod") == "debug4":
         sys.exit("acme: ACME_MODE=debug4 writes passwords and tokens to the log: use debug3")
-    host = os.environ.get("HOST", "127.0.0.1")
-    host = "127.0.0.1" if host == "localhost" else host
-    port = integer("PORT", 5000, 65535)
     url = os.environ.setdefault("ACME_DATABASE", "sqlite:///acme.db")
     memory = url == "memory:"
     workers = integer("WORKERS", 1 if memory else len(os.sched_getaffinity(0)), 64)
     connections = str(database.connections_for(workers))
     os.environ.setdefault("ACME_DATABASE_CONNECTIONS", connections)
+    drain = integer("ACME_DRAIN", 0, 3600, least=0)  # seconds
     cert, key = tls_files()
-    check_address(host, port, tls=bool(cert))
     if memory and workers > 1:
         sys.exit("acme: WORKERS must be 1 in memory, or each would have data of its own")
+    if is_check:
+        check_reload(url)
+    listeners = listening_sockets(workers, tls=bool(cert))
     upgrade(url)
-
-    try:
-        import app
-    except ConfigurationError as e:
-        sys.exit(f"acme: {e.message}")
-
-    assert app.app  # the workers are forked with it
+    load_application()
     prepare_workers()
-    here = f"{'https' if cert else 'http'}://{f'[{host}]' if ':' in host else host}:{port}"
-    greet(here, url, given)
-    Server(
-        "serve:load_worker",
+    if is_reload:
+        print("acme: reloaded", flush=True)
+    else:
+        greet(url_of(listeners[0], bool(cert)), url, given)
+    MainProcess(
+        listeners,
+        environ,
+        drain,
+        target="workers:load_worker",
         factory=True,
-        address=host,
-        port=port,
         interface=Interfaces.WSGI,
         workers=workers,
         http=HTTPModes.http1,  # has a time limit for connections without a request
@@ -300,7 +359,6 @@ def main() -> None:
         blocking_threads=THREADS,
         log_level=LogLevels.error,
         respawn_failed_workers=True,
-        workers_kill_timeout=10,  # seconds for requests in progress
         ssl_cert=cert,
         ssl_key=key,
     ).serve()

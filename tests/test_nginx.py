@@ -36,15 +36,14 @@ http {{
 """
 
 
-@pytest.fixture(scope="module")
-def nginx(tmp_path_factory):
-    """Acme behind nginx: the port of nginx, Acme itself, where it writes its log."""
+@contextlib.contextmanager
+def nginx_before(place, behind):
+    """nginx before Acme on the port `behind`, with files in a folder; yields its own port."""
     program = shutil.which("nginx", path="/usr/sbin:/usr/local/sbin:/usr/bin:/usr/local/bin")
     if not program:
         pytest.skip("sudo apt-get install nginx")
-    place = tmp_path_factory.mktemp("nginx")
     make_certificate(place)
-    port, behind, log = free_port(), free_port(), place / "log"
+    port = free_port()
     part = (ROOT / "deploy/nginx.conf").read_text()
     for old, new in [
         ("listen 443", f"listen 127.0.0.1:{port}"),
@@ -54,6 +53,19 @@ def nginx(tmp_path_factory):
         assert old in part
         part = part.replace(old, new)
     (place / "nginx.conf").write_text(CONFIGURATION.format(part))
+    with subprocess.Popen([program, "-p", place, "-c", "nginx.conf", "-e", "stderr"]) as process:
+        try:
+            wait_for(port)
+            yield port
+        finally:
+            process.terminate()
+
+
+@pytest.fixture(scope="module")
+def nginx(tmp_path_factory):
+    """Acme behind nginx: the port of nginx, Acme itself, where it writes its log."""
+    place = tmp_path_factory.mktemp("nginx")
+    behind, log = free_port(), place / "log"
     environ = {
         "ACME_DATABASE": f"sqlite:///{place}/acme.db",
         "ACME_RATE_LIMIT": "2/hour, 3/hour",
@@ -63,18 +75,11 @@ def nginx(tmp_path_factory):
         "WORKERS": "1",
     }
     command = ("sh", "-c", f"exec {sys.executable} serve.py 2>{log}")
-    with (
-        serving(*command, ready="Ctrl-C", **environ),
-        subprocess.Popen([program, "-p", place, "-c", "nginx.conf", "-e", "stderr"]) as process,
-    ):
-        try:
-            wait_for(port)
-            wait_for(behind)
-            target = Target(f"http://127.0.0.1:{behind}")
-            target.person("susie")
-            yield place, port, target, log
-        finally:
-            process.terminate()
+    with serving(*command, ready="Ctrl-C", **environ), nginx_before(place, behind) as port:
+        wait_for(behind)
+        target = Target(f"http://127.0.0.1:{behind}")
+        target.person("susie")
+        yield place, port, target, log
 
 
 def send(nginx, method, path, value=None, address="127.0.0.1", **headers):

@@ -282,7 +282,7 @@ def test_sighup_replaces_workers(place):
             url = f"http://127.0.0.1:{port}"
             worker = worker_of(url)
             process.send_signal(signal.SIGHUP)
-            until(lambda: not worker.is_running() and worker_of(url))
+            until(lambda: not worker.is_running() and find_worker(url))
             password = dotenv.dotenv_values(place / ".env")["ACME_PASS"]
             assert get(url, password) == {"msg": "hello", "user": "acme"}
             process.terminate()
@@ -369,9 +369,16 @@ def test_programs_of_postgresql_do_not_get_secrets_of_acme(tmp_path, monkeypatch
 
 
 def worker_of(url):
-    """The process that listens there; of several workers, one."""
+    """The process that serves there; of several workers, one."""
+    until(lambda: find_worker(url))
+    return find_worker(url)
+
+
+def find_worker(url):
+    """The same, or None while it is replaced."""
     port = urllib.parse.urlsplit(url).port
-    for process in psutil.Process().children(recursive=True):
+    mains = psutil.Process().children()  # which keep the socket as well
+    for process in (worker for main in mains for worker in main.children(recursive=True)):
         with contextlib.suppress(psutil.Error):  # it has ended
             if any(c.laddr.port == port for c in process.net_connections() if c.status == "LISTEN"):
                 return process
@@ -383,7 +390,7 @@ def test_killed_worker_is_replaced(tmp_path):
     with granian(ACME_DATABASE=f"sqlite:///{tmp_path}/acme.db", WORKERS="1") as url:
         worker = worker_of(url)
         worker.kill()
-        until(lambda: worker_of(url) not in (worker, None))
+        until(lambda: find_worker(url) not in (worker, None))
         assert get(url, os.environ["ACME_PASS"]) == {"msg": "hello", "user": "acme"}
 
 

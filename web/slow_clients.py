@@ -164,7 +164,7 @@ def limit_reading() -> bool:
     False before the server listens.
     """
     is_limited = not hasattr(socket, "TCP_USER_TIMEOUT")  # Linux has it
-    for listener in _sockets():
+    for listener in sockets():
         if listener.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN):
             milliseconds = round(READ_TIMEOUT * 1000)
             listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, milliseconds)
@@ -223,15 +223,17 @@ def _fits(name: str, port: str, size: int, most: int) -> bool:
 
 def _connections(ports: set[str]) -> Iterator[tuple[socket.socket, str]]:
     """Connections to this server's ports, each with its client; closed at the next iteration."""
-    for connection in _sockets():
+    for connection in sockets():
         with contextlib.suppress(OSError):  # it is listening, or closed
             client = rate_limit.network(connection.getpeername()[0])
             if str(connection.getsockname()[1]) in ports:
                 yield connection, client
 
 
-def _sockets() -> Iterator[socket.socket]:
+def sockets(unix: bool = False) -> Iterator[socket.socket]:
     """Duplicates of the Internet sockets of this process, each closed at the next iteration.
+
+    With `unix`, of the Unix sockets as well.
 
     A duplicate cannot become another connection meanwhile. Only sockets are duplicated: to close
     the duplicate of a file would release the locks (fcntl) that the process has on it, SQLite's
@@ -247,5 +249,5 @@ def _sockets() -> Iterator[socket.socket]:
         if not stat.S_ISSOCK(os.fstat(duplicate).st_mode):
             continue  # it became a file in between: leave it open, for its locks
         with contextlib.closing(socket.socket(fileno=duplicate)) as found:
-            if found.family in (socket.AF_INET, socket.AF_INET6):
+            if found.family in (socket.AF_INET, socket.AF_INET6) or unix:
                 yield found

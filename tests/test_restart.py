@@ -1,0 +1,363 @@
+"""Stops, reloads and restarts: nothing that a client sent is lost, and nothing is made twice."""
+
+import contextlib
+import http.client
+import json
+import os
+import shutil
+import signal
+import socket
+import ssl
+import stat
+import subprocess
+import sys
+import threading
+import time
+
+import psutil
+import pytest
+
+import serve
+import test as tutorial
+from security import secret_files
+from store.base import Profile
+from tests.certificates import make_certificate
+from tests.conftest import ROOT, SECRET, free_port, listens, opened, run, until, wait_for
+from tests.test_nginx import nginx_before
+
+RELOADS = int(os.environ.get("RELOADS", "2"))  # of each test
+CLIENTS = 4
+SERVE = (sys.executable, "serve.py")
+
+
+@contextlib.contextmanager
+def main_process(*command, cwd=ROOT, **environ):
+    """The main process of a server; its standard output and errors are in `lines`."""
+    environ = {"ACME_TOKEN_SECRET": SECRET} | environ
+    process = subprocess.Popen(
+        command or SERVE,
+        cwd=cwd,
+        env=os.environ | environ,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        close_fds=False,
+        start_new_session=True,
+        text=True,
+    )
+    process.lines = []
+    reader = threading.Thread(target=lambda: process.lines.extend(process.stdout))
+    reader.start()
+    try:
+        until(lambda: "  stop        Ctrl-C\n" in process.lines or process.poll() is not None)
+        assert process.poll() is None, process.lines
+        yield process
+        if process.poll() is None:
+            process.terminate()
+        assert process.wait(timeout=30) == 0
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+        reader.join()
+        process.stdout.close()
+
+
+def workers_of(process):
+    return {child.pid for child in psutil.Process(process.pid).children()}
+
+
+def reload(process):
+    """Send SIGHUP, and wait until the new workers serve."""
+    before, number = workers_of(process), process.lines.count("acme: reloaded\n")
+    process.send_signal(signal.SIGHUP)
+    until(lambda: process.lines.count("acme: reloaded\n") > number)
+    until(lambda: workers_of(process) - before)
+
+
+def connect(port, place=None):
+    """A connection that is kept alive, over TLS if the place of the certificate is given."""
+    if not place:
+        return http.client.HTTPConnection("127.0.0.1", port, timeout=20)
+    context = ssl.create_default_context(cafile=place / "cert.pem")
+    return http.client.HTTPSConnection("127.0.0.1", port, timeout=20, context=context)
+
+
+class Load:
+    """Clients that add stuff with names of their own, as long as the `with` block runs."""
+
+    def __init__(self, port, place=None):
+        self.port, self.place = port, place
+        self.sent, self.lost, self.added = 0, [], set()
+        self.end = threading.Event()
+        self.threads = [threading.Thread(target=self.run, args=(n,)) for n in range(CLIENTS)]
+
+    def __enter__(self):
+        for thread in self.threads:
+            thread.start()
+        return self
+
+    def __exit__(self, *_):
+        self.end.set()
+        for thread in self.threads:
+            thread.join()
+
+    def run(self, client):
+        with contextlib.closing(connect(self.port, self.place)) as connection:
+            self.add(client, connection)
+
+    def add(self, client, connection):
+        headers = tutorial.basic_auth("acme", os.environ["ACME_PASS"])
+        connection.request("GET", "/token", headers=headers)
+        token = json.loads(connection.getresponse().read())["token"]
+        headers = {"Authorization": f"Bearer {token}", "Content-Type": "application/json"}
+        number = 0
+        while not self.end.is_set():
+            number += 1
+            name = f"thing{client}x{number}"
+            try:
+                body = json.dumps({"stuff": name, "price": 1})
+                connection.request("POST", "/stuff", body, headers)
+                response = connection.getresponse()
+                response.read()
+                if response.status == 201:
+                    self.added.add(name)
+                else:
+                    self.lost.append((name, response.status))
+            except (OSError, http.client.HTTPException) as e:
+                self.lost.append((name, repr(e)))
+                connection.close()
+            self.sent += 1
+
+    def until_more(self, number=200):
+        """Wait for so many more requests."""
+        before = self.sent
+        until(lambda: self.sent >= before + number)
+
+
+def check_stored(url, load):
+    """What was acknowledged is stored, and nothing else."""
+    assert load.lost == []
+    with contextlib.closing(opened(url)) as store:
+        names, after = set(), None
+        while page := store.get_user_stuff("acme", after=after):
+            names |= {name for name, _ in page}
+            after = page[-1][0]
+    assert names == load.added
+
+
+@pytest.mark.parametrize("proxied", [True, False], ids=["nginx", "standalone"])
+def test_reload_under_load_loses_no_request(tmp_path, proxied):
+    """SIGHUP, with several workers, several times."""
+    behind, url = free_port(), f"sqlite:///{tmp_path}/acme.db"
+    environ = {"ACME_DATABASE": url, "PORT": str(behind), "WORKERS": "2"}
+    with contextlib.ExitStack() as stack:
+        if proxied:
+            environ["ACME_PROXIES"] = "1"
+        process = stack.enter_context(main_process(**environ))
+        wait_for(behind)
+        port = stack.enter_context(nginx_before(tmp_path, behind)) if proxied else behind
+        load = stack.enter_context(Load(port, tmp_path if proxied else None))
+        for _ in range(RELOADS):
+            load.until_more()
+            reload(process)
+            load.until_more()
+        load.end.set()
+    check_stored(url, load)
+
+
+def test_restart_with_a_socket_of_systemd_loses_no_request(tmp_path):
+    """A socket unit keeps the connections that arrive between the stop and the start."""
+    url = f"sqlite:///{tmp_path}/acme.db"
+    environ = {"ACME_DATABASE": url, "ACME_PROXIES": "1", "WORKERS": "2", "LISTEN_FDS": "1"}
+    with socket.create_server(("127.0.0.1", 0), backlog=1024) as listener:
+        number, port = listener.fileno(), listener.getsockname()[1]
+        listener.set_inheritable(True)
+        words = f"LISTEN_PID=$$ exec {sys.executable} serve.py 3<&{number}"
+        command = ("bash", "-c", words)
+        with contextlib.ExitStack() as stack:
+            with main_process(*command, **environ):
+                front = stack.enter_context(nginx_before(tmp_path, port))
+                load = stack.enter_context(Load(front, tmp_path))
+                load.until_more()
+            for _ in range(RELOADS):
+                with main_process(*command, **environ):
+                    load.until_more()
+            with main_process(*command, **environ):
+                load.end.set()
+                for thread in load.threads:
+                    thread.join()
+    check_stored(url, load)
+
+
+def ask(connection, path):
+    """Status, body and Connection header of a response; the connection stays open."""
+    connection.request("GET", path)
+    response = connection.getresponse()
+    return response.status, json.loads(response.read()), response.getheader("Connection")
+
+
+def get(port, path):
+    """The same on a connection of its own."""
+    with contextlib.closing(connect(port)) as connection:
+        return ask(connection, path)
+
+
+def test_sigterm_drains_first(tmp_path):
+    """Not ready, new connections are served, each response ends its one; then no more."""
+    port = free_port()
+    environ = {"ACME_DATABASE": f"sqlite:///{tmp_path}/acme.db", "PORT": str(port)}
+    with main_process(**environ, ACME_DRAIN="2", WORKERS="2") as process:
+        wait_for(port)
+        until(lambda: get(port, "/readyz") == (200, {"msg": "ready"}, None))
+        process.terminate()
+        until(lambda: get(port, "/readyz") == (503, {"error": "draining"}, "close"))
+        assert get(port, "/hello")[::2] == (200, "close")
+        until(lambda: not listens(port))
+        process.wait(timeout=20)
+
+
+def test_request_in_progress_at_sigterm_is_answered(tmp_path):
+    """Its body arrives after the signal; an idle connection does not delay the end."""
+    port = free_port()
+    environ = {"ACME_DATABASE": f"sqlite:///{tmp_path}/acme.db", "PORT": str(port)}
+    with main_process(**environ, WORKERS="1") as process:
+        wait_for(port)
+        idle = connect(port)
+        assert ask(idle, "/hello")[0] == 200
+        with socket.create_connection(("127.0.0.1", port), 20) as late:
+            head = "POST /len HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
+            late.sendall(f"{head}Content-Length: 9\r\n\r\n{{".encode())
+            time.sleep(0.1)  # the worker waits for the body
+            process.terminate()
+            until(lambda: not listens(port))
+            late.sendall(b'"p":"x"}')
+            assert late.recv(1000).startswith(b"HTTP/1.1 200 ")
+        sent = time.monotonic()
+        assert process.wait(timeout=20) == 0
+        assert time.monotonic() < sent + 5
+        idle.close()
+
+
+@pytest.fixture
+def place(tmp_path):
+    """A copy of the application, with a certificate."""
+    shutil.copytree(
+        ROOT, tmp_path, dirs_exist_ok=True, ignore=shutil.ignore_patterns(".*", "acme.db*")
+    )
+    make_certificate(tmp_path)
+    return tmp_path
+
+
+def test_reload_reads_code_configuration_and_certificate(place):
+    """A wrong configuration changes nothing but the log; the process id stays."""
+    port = free_port()
+    environ = {"ACME_DATABASE": f"sqlite:///{place}/acme.db", "PORT": str(port), "WORKERS": "1"}
+    environ |= {"CERT": "cert.pem", "KEY": "key.pem"}
+
+    def version():
+        with contextlib.closing(connect(port, place)) as connection:
+            connection.request("GET", "/openapi.json", headers={"Origin": "https://two.org"})
+            response = connection.getresponse()
+            allowed = response.getheader("Access-Control-Allow-Origin")
+            return json.loads(response.read())["info"]["version"], allowed
+
+    with main_process(cwd=place, **environ) as process:
+        wait_for(port)
+        first = version()
+        (place / ".env").write_text("ACME_ORIGINS=nonsense\n")
+        process.send_signal(signal.SIGHUP)
+        until(lambda: any("not reloaded" in line for line in process.lines))
+        assert any("ACME_ORIGINS" in line for line in process.lines)
+        assert version() == first
+        (place / ".env").write_text("ACME_ORIGINS=https://two.org\n")
+        code = (place / "acme.py").read_text()
+        (place / "acme.py").write_text(code.replace(f'"{first[0]}"', '"9.9.9"'))
+        make_certificate(place)
+        reload(process)
+        until(lambda: version() == ("9.9.9", "https://two.org"))  # the old certificate is refused
+
+
+class UnixConnection(http.client.HTTPConnection):
+    """A connection to a Unix socket."""
+
+    def __init__(self, path):
+        super().__init__("www.example.org")
+        self.path = str(path)
+
+    def connect(self):
+        self.sock = socket.socket(socket.AF_UNIX)
+        self.sock.connect(self.path)
+
+
+def accepts(path):
+    with socket.socket(socket.AF_UNIX) as probe:
+        return probe.connect_ex(str(path)) == 0
+
+
+def test_unix_socket(tmp_path):
+    """For a proxy of the same group; it takes the place of one that nobody listens on."""
+    path = tmp_path / "socket"
+    environ = {"ACME_DATABASE": "memory:", "SOCKET": str(path), "ACME_PROXIES": "1"}
+    for _ in range(2):  # the first one leaves it behind
+        with main_process(**environ):
+            until(lambda: accepts(path))
+            assert stat.S_IMODE(path.stat().st_mode) == 0o660
+            with contextlib.closing(UnixConnection(path)) as connection:
+                assert ask(connection, "/readyz")[0] == 200
+            refused = run(*SERVE, **environ)
+            assert (refused.returncode, refused.stderr) == (
+                1,
+                f"acme: SOCKET={path}: another process listens there\n",
+            )
+    assert "ACME_PROXIES=1" in run(*SERVE, **environ | {"ACME_PROXIES": "0"}).stderr
+
+
+def test_declared_proxy_allows_an_address_of_the_network():
+    """In a container; without a proxy, tests/test_serve.py has the refusal."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("HOST", "0.0.0.0")
+        patch.setenv("PORT", str(free_port()))
+        for bound in serve.internet_sockets(2, safe=True):
+            bound.close()
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [("abc", "abc"), ("abc\n", "abc"), ("abc\r\n", "abc"), (" a b \n\n", " a b \n")],
+)
+def test_secret_of_a_file(tmp_path, monkeypatch, text, value):
+    (tmp_path / "secret").write_text(text, newline="")
+    monkeypatch.delenv("ACME_PASS")
+    monkeypatch.setenv("ACME_PASS_FILE", str(tmp_path / "secret"))
+    secret_files.load()
+    assert os.environ["ACME_PASS"] == value
+    assert "ACME_PASS_FILE" not in os.environ
+
+
+@pytest.mark.parametrize("content", [None, b"", b"\n", b"\xff", b"a\0b"])
+def test_wrong_secret_file_is_refused(tmp_path, monkeypatch, content):
+    """One that is missing, empty, or no text."""
+    path = tmp_path / "secret"
+    if content is not None:
+        path.write_bytes(content)
+    monkeypatch.delenv("ACME_PASS")
+    monkeypatch.setenv("ACME_PASS_FILE", str(path))
+    with pytest.raises(ValueError, match=r"ACME_PASS_FILE=.*secret: "):
+        secret_files.load()
+
+
+def test_secret_and_its_file_contradict():
+    res = run(*SERVE, ACME_PASS_FILE="somewhere")
+    assert (res.returncode, res.stderr) == (1, "acme: set ACME_PASS or ACME_PASS_FILE, not both\n")
+
+
+def test_commands_read_secret_files(tmp_path):
+    """`flask` as well as `make run`, and the servers that are started from files."""
+    for name, text in (("pass", "From-File-1"), ("db", f"sqlite:///{tmp_path}/acme.db")):
+        (tmp_path / name).write_text(text)
+    files = {"ACME_PASS_FILE": f"{tmp_path}/pass", "ACME_DATABASE_FILE": f"{tmp_path}/db"}
+    environ = {"ACME_PASS": None, "ACME_DATABASE": None, **files}
+    done = run(sys.executable, "-m", "flask", "--app", "./app.py", "user", "list", **environ)
+    assert done.returncode == 0, done.stderr
+    with contextlib.closing(opened(f"sqlite:///{tmp_path}/acme.db")) as store:
+        assert store.get_user("acme") == Profile("acme", "acme@acme.org", True, True, False)
