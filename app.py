@@ -24,6 +24,7 @@ import database
 import openapi
 import tokens
 import users
+from monitoring import logs
 from openapi.returns import (
     Accepted,
     Conflict,
@@ -50,6 +51,8 @@ app = Flask("acme", static_folder=None)
 try:
     secret_files.load()
     app.config.from_pyfile(os.environ.get("ACME_CONFIG", "acme.conf"))
+    # first, so that its hook after a request runs last and sees the response as it is sent
+    logs.init_app(app)
     # hooks before a request run in this order, hooks after it in the reverse order:
     # CORS preflights are answered before anything else, and every response gets its headers;
     # a cross-site request (CSRF) is refused before its body is read

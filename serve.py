@@ -34,6 +34,7 @@ from granian.log import LogLevels
 
 import cli
 import database
+from monitoring import logs
 from security import secret_files
 from security.bounded_queue import cpu_queue
 from security.passwords import hash_queue
@@ -235,16 +236,18 @@ def greet(here: str, database_url: str, given: bool) -> None:
     if here.startswith("unix:"):
         curl = f"--unix-socket {here.removeprefix('unix:')} http://localhost/hello-me"
         browser = []
-    print(
+    lines = [
         f"Acme serves {here} from {place(database_url)}",
         *browser,
         "  sign in as  acme, the administrator",
         f"  password    ACME_PASS in {where}",
         f'  try         {read}curl -u "acme:$ACME_PASS" {curl}',
         "  stop        Ctrl-C",
-        sep="\n",
-        flush=True,
-    )
+    ]
+    try:
+        print(*lines, sep="\n", flush=True)
+    except OSError:  # a closed pipe, which Python would complain about again at the end
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
 
 
 def raise_file_limit() -> None:
@@ -285,8 +288,19 @@ def handle_signals() -> None:
     unblock_signals()
 
 
+def open_standard_streams() -> None:
+    """Open `/dev/null` for standard streams that are closed.
+
+    Otherwise the database would get one of their descriptors, and lines of the log.
+    """
+    while (fd := os.open(os.devnull, os.O_RDWR)) <= 2:
+        os.set_inheritable(fd, True)
+    os.close(fd)
+
+
 def prepare_process() -> None:
     """Before anything else: settings of the process that cannot be made later."""
+    open_standard_streams()
     handle_signals()
     raise_file_limit()
     share_heap()
@@ -358,6 +372,7 @@ def main() -> None:
         backpressure=CONNECTIONS,
         blocking_threads=THREADS,
         log_level=LogLevels.error,
+        log_dictconfig=logs.GRANIAN,
         respawn_failed_workers=True,
         ssl_cert=cert,
         ssl_key=key,

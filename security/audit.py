@@ -7,11 +7,13 @@ import getpass
 import json
 import logging
 import os
-import sys
 import time
 
 import flask
 import FlaskSimpleAuth as fsa
+
+from monitoring.logs import request_fields
+from monitoring.stderr import StderrHandler
 
 log = logging.getLogger("acme.audit")
 
@@ -22,7 +24,7 @@ def audit(event: str, who: str | None, whom: str | None = None) -> None:
     who = who if flask.has_request_context() else _operator()
     now = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
     line = {"time": now, "event": event, "who": who, "whom": whom or who, "from": origin}
-    log.info(json.dumps(line))
+    log.info(json.dumps(line | {"level": "INFO"} | request_fields()))
 
 
 def _operator() -> str:
@@ -36,6 +38,6 @@ def _operator() -> str:
 def init_app(_app: fsa.Flask) -> None:
     """Write the audit trail to standard error, independent of other loggers."""
     if not log.handlers:
-        log.addHandler(logging.StreamHandler(sys.stderr))
+        log.addHandler(StderrHandler())
     log.setLevel(logging.INFO)
     log.propagate = False

@@ -32,7 +32,9 @@ def step(audit_trail):
         lines = audit_trail()[before:]
         assert [(line["event"], line["who"], line["whom"]) for line in lines] == events
         for line in lines:
-            assert set(line) == {"time", "event", "who", "whom", "from"}
+            shown = {"time", "event", "who", "whom", "from", "level", "request", "method", "route"}
+            assert set(line) == shown
+            assert (line["method"], line["request"]) == (method, res.headers["X-Request-ID"])
             assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ", line["time"])
             assert line["from"] == "127.0.0.1"
             assert not re.search(f"Wrong-|{PASSWORD}|{NEW_PASSWORD}|argon2", json.dumps(line))

@@ -6,6 +6,7 @@ import flask
 import pytest
 from werkzeug.exceptions import RequestEntityTooLarge
 
+from monitoring.request_id import request_id
 from test import app
 from web import errors, slow_clients
 from web.requests import Request
@@ -115,6 +116,8 @@ def test_error_of_werkzeug_has_its_description_or_its_name():
 )
 def test_every_error_has_one_member(status, body, kind, message):
     with app.test_request_context(environ_base={"REMOTE_ADDR": "127.0.0.1"}):
+        if status == 500:
+            message += f" (request {request_id(flask.request.environ)})"
         response = errors.finish_error(Response(body, status, content_type=kind))
     assert (response.status_code, response.json) == (status, {"error": message})
     assert response.content_type == "application/json"

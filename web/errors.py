@@ -8,6 +8,7 @@ import flask
 import FlaskSimpleAuth as fsa
 from werkzeug.exceptions import HTTPException, ServiceUnavailable
 
+from monitoring.request_id import request_id
 from security.caller import caller
 from web import slow_clients
 from web.requests import Request
@@ -52,7 +53,10 @@ def _is_insecure(request: flask.Request) -> bool:
 
 
 def finish_error(response: flask.Response) -> flask.Response:
-    """After a request: make an error JSON, also one in text, and limit its length."""
+    """After a request: make an error JSON, also one in text, and limit its length.
+
+    That of a 500 ends with the id of the request, which leads to the log.
+    """
     if response.status_code < 400:
         return response
     if response.status_code == 500 and _is_insecure(flask.request):
@@ -63,6 +67,8 @@ def finish_error(response: flask.Response) -> flask.Response:
         message = str(body["error"]) if isinstance(body, dict) and "error" in body else message
     if len(message) > MAX_MESSAGE:
         message = f"{message[:MAX_MESSAGE]}…"
+    if response.status_code == 500:
+        message = f"{message} (request {request_id(flask.request.environ)})"
     response.data = json.dumps({"error": message}) + "\n"
     response.content_type = "application/json"
     return response

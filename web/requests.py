@@ -9,6 +9,7 @@ import io
 import ipaddress
 import logging
 import re
+import time
 import urllib.parse
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
@@ -54,6 +55,7 @@ class Request(flask.Request):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
+        self.started = time.perf_counter()  # seconds
         if not self.path.isascii() or not self.path.isprintable():
             # it is in logs, and in a header of FlaskSimpleAuth: control characters would break both
             self.path = urllib.parse.quote(self.path)

@@ -10,6 +10,7 @@ import flask
 import FlaskSimpleAuth as fsa
 import orjson
 
+from monitoring.request_id import request_id
 from web import slow_clients
 
 ASCII = re.compile(r"[!-~]*")  # of which addresses are made
@@ -35,7 +36,7 @@ HSTS = ("Strict-Transport-Security", "max-age=31536000")  # seconds: a year (RFC
 
 
 class Response(flask.Response):
-    """A response with the security headers that it does not set itself.
+    """A response with the security headers that it does not set itself, and the id of its request.
 
     They are added as it is written, since each one added to `headers` takes 1 % of a request. A
     complete body is sent at once, without a copy.
@@ -56,6 +57,7 @@ class Response(flask.Response):
         for header in HTML_HEADERS if is_page else HEADERS:
             if header[0].lower() not in values:
                 headers.append(header)
+        headers.append(("X-Request-ID", request_id(environ)))
         # not for localhost, where a developer's other servers would need TLS as well
         host = environ.get("HTTP_HOST", "").partition(":")[0]
         if environ["wsgi.url_scheme"] == "https" and host != "localhost":
