@@ -122,6 +122,10 @@ class Engine(abc.ABC):
     def open_backup(self, path: Path) -> contextlib.AbstractContextManager["Backup"]:
         """Open what `backup` wrote; ValueError for any other file."""
 
+    def turn(self) -> contextlib.AbstractContextManager[None]:
+        """The turn of a writer, for an engine that has one at a time; 503 if it takes too long."""
+        return contextlib.nullcontext()
+
     # calls
 
     def call(self, query: Any, /, **values: Any) -> Any:
@@ -149,7 +153,8 @@ class Engine(abc.ABC):
             self.confirm(connection)
             return result
 
-        return self.call(confirmed)
+        with self.turn():
+            return self.call(confirmed)
 
     @contextlib.contextmanager
     def connection(self) -> Iterator[Any]:
@@ -176,6 +181,12 @@ class Engine(abc.ABC):
                     self.queries.rollback(connection)
                 raise
             self.confirm(connection)
+
+    @contextlib.contextmanager
+    def changes(self) -> Iterator[Any]:
+        """A transaction for several changes."""
+        with self.turn(), self.transaction(self.queries.begin_change) as connection:
+            yield connection
 
     def close(self) -> None:
         """Close the idle connections; the next call opens another."""

@@ -64,7 +64,7 @@ class SqlStore(Engine, base.Store):
         active: bool | None = None,
     ) -> base.Profile:
         email = None if email is None else Email(email)
-        with self.transaction(self.queries.begin_change) as connection:
+        with self.changes() as connection:
             if admin is False or active is False:
                 self._lock_admins(connection, login)
             row = self.queries.change_user(
@@ -77,7 +77,7 @@ class SqlStore(Engine, base.Store):
 
     def delete_user(self, login: str, stuff: bool = False) -> None:
         try:
-            with self.transaction(self.queries.begin_change) as connection:
+            with self.changes() as connection:
                 self._lock_admins(connection, login)
                 if stuff:
                     self.queries.delete_user_stuff(connection, login=login)
@@ -100,7 +100,7 @@ class SqlStore(Engine, base.Store):
             raise base.last_admin(login)
 
     def set_user_pass(self, login: str, password: str, old: str | None = None) -> None:
-        with self.transaction(self.queries.begin_change) as connection:
+        with self.changes() as connection:
             values = {"login": login, "password": password, "old": old}
             if not self.queries.set_user_pass(connection, **values):
                 if not self.queries.lock_user(connection, login=login):
@@ -116,7 +116,7 @@ class SqlStore(Engine, base.Store):
         self.change(self.queries.delete_expired_sessions, now=now)
         values = dataclasses.asdict(session) | {"password": checked.password, "otp": checked.otp}
         oldest = {"but": session.id, "now": now, "keep": base.MAX_SESSIONS - 1}
-        with self.transaction(self.queries.begin_change) as connection:
+        with self.changes() as connection:
             if not checked.active or not self.queries.add_session(connection, **values):
                 return None
             query = self.queries.end_oldest_sessions
@@ -154,7 +154,7 @@ class SqlStore(Engine, base.Store):
 
     def delete_sessions(self, login: str, but: str = "") -> None:
         # a user before the user's sessions: a consistent lock order prevents deadlock
-        with self.transaction(self.queries.begin_change) as connection:
+        with self.changes() as connection:
             self.queries.lock_user(connection, login=login)
             self.queries.delete_sessions(connection, login=login, but=but)
 
@@ -171,7 +171,7 @@ class SqlStore(Engine, base.Store):
         self, login: str, secret: str, step: int, on: bool | None = None, session: str = ""
     ) -> bool:
         values = {"login": login, "secret": secret, "step": step, "active": on}
-        with self.transaction(self.queries.begin_change) as connection:
+        with self.changes() as connection:
             used = bool(self.queries.use_otp(connection, **values))
             if used and on:
                 self.queries.delete_sessions(connection, login=login, but=session)

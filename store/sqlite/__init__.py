@@ -12,8 +12,10 @@ from pathlib import Path
 import FlaskSimpleAuth as fsa
 
 from store.engine import Backup
+from store.pool import PoolTimeoutError
 from store.sql import SqlStore
 from store.sqlite.backup import opened
+from store.sqlite.writers import Writers
 
 BUSY_TIMEOUT_SECONDS = 5.0  # that a call waits for another transaction
 CHECK_SECONDS = 1.0  # between two checks that the file was not replaced
@@ -68,7 +70,20 @@ class SQLite(SqlStore):
         self.path = Path(name).absolute()
         self._file: File | None = None  # the file at the path at the last check
         self._checked = -CHECK_SECONDS  # the time of the last check
+        self._writers = Writers(self.path.with_name(f"{self.path.name}-lock"))
         super().__init__(connections)
+
+    @contextlib.contextmanager
+    def turn(self) -> Iterator[None]:
+        try:
+            with self._writers.turn():
+                yield
+        except PoolTimeoutError as e:
+            raise self._unavailable("other writers take too long") from e
+
+    def close(self) -> None:
+        super().close()
+        self._writers.close()
 
     def exists(self) -> bool:
         return self.path.exists()
