@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN = .venv/bin
 
 .PHONY: help run test install requirements lint types check docs screenshots bench bench-check worst flood mutants mutants-sql clean
-.PHONY: db-upgrade backup restore export import
+.PHONY: db-upgrade backup drill restore export import
 
 help:  ## this list
 	@sed -n 's/^\([a-z-]*\):.*##/  make \1\t/p' Makefile | expand -t 20
@@ -68,8 +68,11 @@ FILE = acme-$(shell date -u +%Y%m%dT%H%M%SZ).backup
 db-upgrade: .venv/run  ## apply missing migrations to the database
 	@$(DB) upgrade
 
-backup: .venv/run  ## back up the database to FILE=, while servers run
-	@$(DB) backup "$(FILE)"
+backup: .venv/run  ## back up the database to FILE=, while servers run (KEEP=14: delete older ones, named by date)
+	@$(DB) backup $(if $(KEEP),--keep "$(KEEP)") "$(FILE)"
+
+drill: .venv/run  ## restore the newest backup, or FILE=, beside the database, and check it
+	@$(DB) drill "$(if $(filter file,$(origin FILE)),.,$(FILE))"
 
 restore: .venv/run  ## restore the backup FILE= into an empty database
 	@$(DB) restore "$(FILE)"

@@ -6,9 +6,12 @@ of a command are visible to all users of the machine.
 """
 
 import contextlib
+import datetime
 import json
 import os
+import re
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NoReturn
@@ -24,6 +27,8 @@ from security.audit import audit
 from security.passwords import hash_password
 from store import migrations, transfer
 from store.sql import SqlStore
+
+DATED = re.compile(r"acme-\d{8}T\d{6}Z\.backup")  # the name of a backup without another one
 
 group = AppGroup("db", help="Manage the database: schema, backups, export and import.")
 
@@ -79,15 +84,71 @@ def upgrade() -> None:
         click.echo(f"schema {migrations.version(store)}, applied: {', '.join(done) or 'nothing'}")
 
 
+def _dated_backups(folder: Path) -> list[Path]:
+    """The backups in a folder that are named by their date, the oldest first."""
+    return sorted(file for file in folder.iterdir() if DATED.fullmatch(file.name))
+
+
 @group.command()
 @click.argument("file", type=click.Path(path_type=Path))
-def backup(file: Path) -> None:
-    """Write a consistent backup of the database to FILE, while servers run."""
-    with _store() as store, _new_file(file) as part:
-        if not migrations.version(store):
-            raise ValueError("the database is empty: does ACME_DATABASE name the right one?")
-        store.backup(part)
-    click.echo(f"{file}: {file.stat().st_size:,} bytes")
+@click.option(
+    "--keep", type=click.IntRange(1), help="keep that many backups that are named by date"
+)
+def backup(file: Path, keep: int | None) -> None:
+    """Write a consistent backup of the database to FILE, while servers run.
+
+    If FILE is a folder, the backup is named by date. With --keep, all but the newest ones of such
+    names in its folder are deleted once it is complete.
+    """
+    if file.is_dir():
+        file /= datetime.datetime.now(datetime.UTC).strftime("acme-%Y%m%dT%H%M%SZ.backup")
+    with _store() as store:
+        with _new_file(file) as part:
+            if not migrations.version(store):
+                raise ValueError("the database is empty: does ACME_DATABASE name the right one?")
+            store.backup(part)
+        click.echo(f"{file}: {file.stat().st_size:,} bytes")
+        if keep:
+            for other in _dated_backups(file.parent)[:-keep]:
+                if other != file:  # it is not the newest if the clock was set back
+                    other.unlink()
+                    click.echo(f"{other}: deleted")
+
+
+@group.command()
+@click.argument("file", type=click.Path(path_type=Path, exists=True))
+def drill(file: Path) -> None:
+    """Restore the backup FILE beside the database, and check it; the copy is removed.
+
+    If FILE is a folder, it is the newest backup there that is named by date. Fails if the backup
+    is damaged, has another schema, or no administrator who could sign in.
+    """
+    with _store() as store:
+        if file.is_dir():
+            folder, found = file, _dated_backups(file)
+            if not found:
+                raise ValueError(f"{folder} has no backup that is named by date: make backup")
+            file = found[-1]
+        age = datetime.timedelta(seconds=round(time.time() - file.stat().st_mtime))
+        click.echo(f"{file}: {file.stat().st_size:,} bytes, made {age} ago (h:mm:ss)")
+        began = time.monotonic()
+        with store.temporary() as copy:
+            try:
+                transfer.restore(copy, file)
+                version, counts = migrations.version(copy), transfer.counts(copy)
+                admins = len(copy.rows(copy.queries.lock_admins))
+            except (ValueError, fsa.ErrorResponse) as e:
+                why = str(e.__cause__ if isinstance(e, fsa.ErrorResponse) else e)
+                why = why.removeprefix(f"{file} ")
+                raise ValueError(f"{file} cannot be restored: {why}".partition("\n")[0]) from e
+        if not admins:
+            raise ValueError(f"{file} has no active administrator")
+        now = {}
+        with contextlib.suppress(fsa.ErrorResponse):  # the database may be what has been lost
+            now = transfer.counts(store) if migrations.version(store) else {}
+        words = [f"{name} {n:,} (now {now.get(name, '-')})" for name, n in counts.items()]
+        click.echo(f"schema {version}, {', '.join(words)}, administrators {admins}")
+        click.echo(f"restored in {time.monotonic() - began:.1f} seconds: the backup is good")
 
 
 @group.command()

@@ -126,6 +126,13 @@ class Engine(abc.ABC):
         """The turn of a writer, for an engine that has one at a time; 503 if it takes too long."""
         return contextlib.nullcontext()
 
+    @abc.abstractmethod
+    def temporary(self) -> contextlib.AbstractContextManager["Engine"]:
+        """An empty database beside this one, which is removed at the end; ValueError if it fails.
+
+        It takes the same disk and the same rights as a database that a backup is restored into.
+        """
+
     # calls
 
     def call(self, query: Any, /, **values: Any) -> Any:

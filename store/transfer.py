@@ -65,7 +65,13 @@ def count(store: Engine) -> int:
     """How many rows `export_rows` yields."""
     with store.transaction(store.queries.begin) as connection:
         check_tables(store, connection)
-        return sum(getattr(store.queries, f"count_{name}")(connection) for name in TABLES)
+    return sum(counts(store).values())
+
+
+def counts(store: Engine) -> dict[str, int]:
+    """How many rows each of the tables has that are exported."""
+    with store.transaction(store.queries.begin) as connection:
+        return {name: getattr(store.queries, f"count_{name}")(connection) for name in TABLES}
 
 
 def check_tables(store: Engine, connection: Any) -> None:

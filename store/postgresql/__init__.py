@@ -112,6 +112,25 @@ class PostgreSQL(SqlStore):
         options = ("--format=custom", "--no-owner", "--no-privileges", "--encoding=UTF8")
         self._run("pg_dump", *options, f"--file={path}")
 
+    @contextlib.contextmanager
+    def temporary(self) -> Iterator["PostgreSQL"]:
+        # a schema, which the owner of a database may create in it
+        store = PostgreSQL(self._url, 1)
+        store.parameters["options"] += " -c search_path=drill"
+        with self.connection() as connection:
+            if not self.queries.lock_drill(connection):
+                raise ValueError("another drill is running")
+            try:
+                self.queries.create_drill(connection)
+            except psycopg.errors.InsufficientPrivilege as e:
+                raise ValueError(f"{e}".partition("\n")[0] + ": use the role that owns it") from e
+            try:
+                with contextlib.closing(store):
+                    yield store
+            finally:
+                self.queries.drop_drill(connection)
+                self.queries.unlock_drill(connection)
+
     def open_backup(self, path: Path) -> contextlib.AbstractContextManager[Backup]:
         return opened(self, self._run, path)
 

@@ -66,6 +66,21 @@ WHERE n.nspname = ANY (current_schemas(false))
 -- name: set_sequence(name, value, used)$
 SELECT pg_catalog.setval(CAST(:name AS regclass), CAST(:value AS BIGINT), CAST(:used AS BOOLEAN));
 
+-- name: lock_drill()$
+-- the number is "drill" in ASCII
+SELECT pg_try_advisory_lock(431416241260);
+
+-- name: unlock_drill()$
+SELECT pg_advisory_unlock(431416241260);
+
+-- name: create_drill()#
+-- one is left behind if a drill is killed
+DROP SCHEMA IF EXISTS drill CASCADE;
+CREATE SCHEMA drill;
+
+-- name: drop_drill()#
+DROP SCHEMA drill CASCADE;
+
 -- name: begin()#
 BEGIN ISOLATION LEVEL REPEATABLE READ;
 SET LOCAL statement_timeout = 0;

@@ -4,6 +4,7 @@ import contextlib
 import os
 import re
 import sqlite3
+import tempfile
 import time
 import urllib.parse
 from collections.abc import Iterator
@@ -183,6 +184,14 @@ class SQLite(SqlStore):
         with self.connection() as connection, contextlib.closing(sqlite3.connect(path)) as copy:
             connection.backup(copy)
             self.queries.unset_journal_mode(copy)  # so that the backup is one file
+
+    @contextlib.contextmanager
+    def temporary(self) -> Iterator["SQLite"]:
+        prefix = f"{self.path.name}-drill-"
+        with tempfile.TemporaryDirectory(prefix=prefix, dir=self.path.parent) as place:
+            url = f"sqlite:///{urllib.parse.quote(place)}/copy.db"
+            with contextlib.closing(SQLite(url, 1)) as store:
+                yield store
 
     def open_backup(self, path: Path) -> contextlib.AbstractContextManager[Backup]:
         return opened(self, path)
