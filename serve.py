@@ -9,6 +9,7 @@ import ctypes
 import datetime
 import gc
 import ipaddress
+import logging
 import multiprocessing
 import os
 import re
@@ -53,6 +54,8 @@ from workers import (
     inherited_sockets,
     unblock_signals,
 )
+
+log = logging.getLogger("acme")
 
 ENV_FILE = Path(__file__).with_name(".env")
 # of each worker: eight stay free if all others wait for slow clients and in queues
@@ -356,7 +359,7 @@ def main() -> None:
     load_application()
     prepare_workers()
     if is_reload:
-        print("acme: reloaded", flush=True)
+        log.warning("reloaded")
     else:
         greet(url_of(listeners[0], bool(cert)), url, given)
     MainProcess(

@@ -11,6 +11,7 @@ The old ones then accept no more connections, and end when theirs have ended.
 import contextlib
 import ctypes
 import fcntl
+import logging
 import os
 import signal
 import socket
@@ -29,6 +30,8 @@ from web import slow_clients
 from web.health import readiness
 from web.responses import close_connections
 
+log = logging.getLogger("acme")
+
 IDLE = 10  # seconds for the headers of a request, and between two on one connection
 IN_PROGRESS = 10  # seconds for requests in progress when a worker ends
 BACKLOG = 1024  # connections that wait until a worker accepts them
@@ -36,6 +39,7 @@ FIRST_INHERITED = 3  # descriptor, by the protocol of systemd
 STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 RETIRE = signal.SIGUSR2  # tells a worker that others take its place
 ACCEPT_SECONDS = 0.2  # in which the request of a connection that was just accepted arrives
+CHECK_SECONDS = 60  # for the check of a new configuration
 # in the environment of a process that replaces itself, or only checks the configuration
 CHECK, RETIRED = "RELOAD_CHECK", "RELOAD_WORKERS"
 
@@ -206,11 +210,18 @@ class MainProcess(MPServer):
         self.reload_signal = False
         self.main_loop_interrupt.clear()
         command = [sys.executable, *sys.orig_argv[1:]]
-        with contextlib.suppress(OSError):
-            done = subprocess.run(command, env=self.environ | {CHECK: "1"}, stdout=sys.stderr)
+        try:
+            environ = self.environ | {CHECK: "1"}
+            done = subprocess.run(
+                command, env=environ, capture_output=True, text=True, timeout=CHECK_SECONDS
+            )
+            why = (done.stderr.splitlines() or [f"status {done.returncode}"])[-1]
             if not done.returncode:
                 self._replace(command)
-        print("acme: not reloaded, the old configuration goes on", file=sys.stderr)
+                return
+        except (OSError, subprocess.SubprocessError) as e:
+            why = str(e)
+        log.error("not reloaded, the server goes on as before: %s", why)
 
     def _replace(self, command: list[str]) -> None:
         """Execute the command in this process; the workers live on."""
