@@ -1,12 +1,15 @@
 """The database: `db`, a reference to the store that the configuration names."""
 
+import contextlib
 import functools
 import re
+import time
 from typing import cast
 
 import FlaskSimpleAuth as fsa
 
 import acme
+from monitoring import metrics
 from store import base, migrations
 from store.sql import SqlStore
 from values import Password
@@ -24,6 +27,12 @@ def use(store: base.Store) -> base.Store | None:
     global _current
     before, _current = _current, store
     _reference.set(store)
+    if isinstance(store, SqlStore):
+        pool = store.pool
+        metrics.sampled("acme_store_connections", lambda: pool.idle, "idle")
+        metrics.sampled("acme_store_connections", lambda: pool.connections - pool.idle, "in use")
+    elif isinstance(store, acme.AcmeData):
+        metrics.sampled("acme_sessions", lambda: len(store.sessions))
     return before
 
 
@@ -52,6 +61,16 @@ def open_store(url: str, connections: int = CONNECTIONS) -> base.Store:
         f"ACME_DATABASE={scheme}:… is unknown: use memory:, sqlite:///relative.db, "
         "sqlite:////absolute.db or postgresql://user:password@host/database"
     )
+
+
+def statistics(url: str) -> dict[str, float]:
+    """The number of sessions and the size in bytes, for the metrics; nothing for data in memory."""
+    store = open_store(url, 1)
+    if not isinstance(store, SqlStore):
+        return {}
+    with contextlib.closing(store):
+        sessions, size = store.statistics(time.time())
+    return {"acme_sessions": sessions, "acme_database_bytes": size}
 
 
 def init_app(app: fsa.Flask, at_first_use: bool = False) -> None:

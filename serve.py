@@ -12,6 +12,7 @@ import ipaddress
 import logging
 import multiprocessing
 import os
+import platform
 import re
 import resource
 import secrets
@@ -26,6 +27,7 @@ from pathlib import Path
 
 import dotenv
 import FlaskSimpleAuth as fsa
+import granian
 import granian.wsgi
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
@@ -33,9 +35,10 @@ from granian.constants import HTTPModes, Interfaces
 from granian.http import HTTP1Settings
 from granian.log import LogLevels
 
+import acme
 import cli
 import database
-from monitoring import logs
+from monitoring import logs, metrics
 from security import secret_files
 from security.bounded_queue import cpu_queue
 from security.passwords import hash_queue
@@ -331,6 +334,28 @@ def load_application() -> None:
     assert app.app
 
 
+def metrics_address() -> tuple[str, int] | None:
+    """The address and port of `METRICS`, None without it; exits if it is malformed."""
+    text = os.environ.get("METRICS")
+    try:
+        return metrics.parse_address(text) if text else None
+    except ValueError as e:
+        sys.exit(f"acme: {e}")
+
+
+def serve_metrics(address: tuple[str, int], url: str) -> None:
+    """Serve the metrics from this process."""
+    from monitoring import exporter  # takes memory
+
+    build = {
+        "version": acme.__version__,
+        "python": platform.python_version(),
+        "granian": granian.__version__,
+        "flask_simple_auth": fsa.__version__,
+    }
+    exporter.serve(address, build, lambda: database.statistics(url))
+
+
 def main() -> None:
     """Serve until Ctrl-C or SIGTERM."""
     environ = dict(os.environ)  # without what `.env` adds, which may change until a reload
@@ -352,16 +377,21 @@ def main() -> None:
     cert, key = tls_files()
     if memory and workers > 1:
         sys.exit("acme: WORKERS must be 1 in memory, or each would have data of its own")
+    address = metrics_address()
     if is_check:
         check_reload(url)
     listeners = listening_sockets(workers, tls=bool(cert))
     upgrade(url)
+    if address:
+        metrics.prepare(workers)
     load_application()
     prepare_workers()
     if is_reload:
         log.warning("reloaded")
     else:
         greet(url_of(listeners[0], bool(cert)), url, given)
+    if address:
+        serve_metrics(address, url)
     MainProcess(
         listeners,
         environ,

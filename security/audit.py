@@ -12,6 +12,7 @@ import time
 import flask
 import FlaskSimpleAuth as fsa
 
+from monitoring import metrics
 from monitoring.logs import request_fields
 from monitoring.stderr import StderrHandler
 
@@ -24,6 +25,7 @@ def audit(event: str, who: str | None, whom: str | None = None) -> None:
     who = who if flask.has_request_context() else _operator()
     now = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
     line = {"time": now, "event": event, "who": who, "whom": whom or who, "from": origin}
+    metrics.add("acme_audit_events", event)
     log.info(json.dumps(line | {"level": "INFO"} | request_fields()))
 
 

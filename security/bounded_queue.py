@@ -13,6 +13,8 @@ from typing import ParamSpec, TypeVar
 
 import FlaskSimpleAuth as fsa
 
+from monitoring import metrics
+
 PAUSE_SECONDS = 0.001  # in which other threads get the GIL
 
 P = ParamSpec("P")
@@ -34,11 +36,13 @@ class BoundedQueue:
         self._inside = 0
         self._lock = threading.Lock()
         self._slots = threading.BoundedSemaphore(running)
+        metrics.sampled("acme_queue_requests", lambda: self._inside, what)
 
     def __enter__(self) -> None:
         """Take a slot, or wait for one; 503 with Retry-After if the queue is full."""
         with self._lock:
             if self.is_full:
+                metrics.add("acme_queue_refused", self.what)
                 message = f"too many {self.what} at the same time: try again"
                 raise fsa.ErrorResponse(message, 503, {"Retry-After": "1"})
             self._inside += 1

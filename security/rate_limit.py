@@ -18,6 +18,7 @@ import FlaskSimpleAuth as fsa
 import limits
 
 import values
+from monitoring import metrics
 from security.audit import audit
 
 log = logging.getLogger("acme")
@@ -107,6 +108,7 @@ class RateLimiter:
         except Exception as e:
             responded, what = False, f"{type(e).__name__}: {e}".partition("\n")[0]
         self._failed = time.monotonic()
+        metrics.add("acme_rate_limit_errors")
         log.error("failed attempts are counted by each process for itself: %s", what)
         return responded
 
@@ -121,6 +123,7 @@ class RateLimiter:
                 if not limiter.test(rate, *key):
                     end = limiter.get_window_stats(rate, *key).reset_time
                     wait = max(1, math.ceil(end - time.time()))
+                    metrics.add("acme_sign_ins", "limited")
                     message = f"too many failed attempts: try again in {wait} seconds"
                     raise fsa.ErrorResponse(message, 429, {"Retry-After": str(wait)})
 
@@ -153,6 +156,7 @@ def limiter() -> RateLimiter:
 def count_failure(login: str, everywhere: bool = False) -> None:
     """Count a failed attempt and audit it; a malformed login may be a password, and is left out."""
     limiter().fail(login, everywhere)
+    metrics.add("acme_sign_ins", "wrong")
     try:
         audit("failed attempt", values.Login(login))
     except fsa.ErrorResponse:

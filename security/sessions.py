@@ -12,6 +12,7 @@ import FlaskSimpleAuth as fsa
 import jwt
 
 from database import db
+from monitoring import metrics
 from security.audit import audit
 from security.caller import caller
 from security.passwords import wrong_password
@@ -59,6 +60,7 @@ def begin_session(login: str, with_cookie: bool) -> tuple[str, str | None]:
     if ended is None:
         raise wrong_password()
     audit("sign-in", login)
+    metrics.add("acme_sign_ins", "right")
     for _ in range(ended):
         audit("oldest session ended", login)
     return session_token(login, session.id), f"{session.id}.{secret}" if secret else None

@@ -11,6 +11,7 @@ from typing import Any
 import aiosql
 import FlaskSimpleAuth as fsa
 
+from monitoring import metrics
 from store import base
 from store.pool import Pool, PoolTimeoutError
 
@@ -137,6 +138,11 @@ class Engine(abc.ABC):
 
     def call(self, query: Any, /, **values: Any) -> Any:
         """The result of a query; None, as if nothing were found, for text that cannot be stored."""
+        return self._call(query, query, values)
+
+    def _call(self, named: Any, query: Any, values: dict[str, Any]) -> Any:
+        """Call `query`, which `named` names in the metrics."""
+        start = time.perf_counter()
         connection = self._take()
         try:
             result = query(connection, **values)
@@ -146,11 +152,14 @@ class Engine(abc.ABC):
                 return None
             raise
         self.pool.give_back(connection)
+        if metrics.is_on():
+            name = getattr(named, "__name__", "other")
+            metrics.observe("acme_store_seconds", time.perf_counter() - start, name)
         return result
 
     def rows(self, query: Any, /, **values: Any) -> list[Any]:
         """The rows that a query selects."""
-        return self.call(lambda connection: list(query(connection, **values))) or []
+        return self._call(query, lambda connection: list(query(connection, **values)), {}) or []
 
     def change(self, query: Any, /, **values: Any) -> Any:
         """The result of a query that makes a change, like `call`; 503 unless it is durable."""
@@ -161,7 +170,7 @@ class Engine(abc.ABC):
             return result
 
         with self.turn():
-            return self.call(confirmed)
+            return self._call(query, confirmed, {})
 
     @contextlib.contextmanager
     def connection(self) -> Iterator[Any]:
@@ -177,6 +186,7 @@ class Engine(abc.ABC):
     @contextlib.contextmanager
     def transaction(self, begin: Callable[[Any], Any]) -> Iterator[Any]:
         """A transaction, all or nothing; 503 unless its changes are durable."""
+        start = time.perf_counter()
         with self.connection() as connection:
             try:
                 begin(connection)
@@ -188,6 +198,7 @@ class Engine(abc.ABC):
                     self.queries.rollback(connection)
                 raise
             self.confirm(connection)
+        metrics.observe("acme_store_seconds", time.perf_counter() - start, "transaction")
 
     @contextlib.contextmanager
     def changes(self) -> Iterator[Any]:
@@ -221,9 +232,11 @@ class Engine(abc.ABC):
             return self.pool.take()
         except PoolTimeoutError as e:
             why = f"all {self.pool.size} connections are in use: raise ACME_DATABASE_CONNECTIONS"
+            metrics.add("acme_store_errors", "no free connection")
             raise self._unavailable(why) from e
         except Exception as e:
             if self.is_unavailable(e):
+                metrics.add("acme_store_errors", "unavailable")
                 raise self._unavailable(e) from e
             raise
 
@@ -233,12 +246,19 @@ class Engine(abc.ABC):
         A connection with a failed query may be used again, but not in its failed transaction.
         """
         if self.is_unavailable(e):
+            metrics.add("acme_store_errors", "unavailable")
             self.pool.discard(connection)
             raise self._unavailable(e) from e
+        if isinstance(e, self.driver_error) and not self.is_expected(e):
+            metrics.add("acme_store_errors", "error")
         if self.in_transaction(connection):
             self.pool.discard(connection)
         else:
             self.pool.give_back(connection)
+
+    def is_expected(self, e: Exception) -> bool:
+        """Whether an error of the driver is the fault of a request, which gets a 4xx."""
+        return self.is_unstorable(e) or self.is_missing_owner(e)
 
     def _unavailable(self, why: object) -> fsa.ErrorResponse:
         """The 503; the reason goes to the log."""

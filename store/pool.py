@@ -42,6 +42,16 @@ class Pool:
         # each call that waits gets one connection, or None, which allows it to open one
         self._waiting: collections.deque[queue.SimpleQueue[Any]] = collections.deque()
 
+    @property
+    def connections(self) -> int:
+        """How many connections are open, idle or in use."""
+        return self._open
+
+    @property
+    def idle(self) -> int:
+        """How many of them are idle."""
+        return len(self._idle)
+
     def take(self) -> Any:
         """A usable idle connection, else a new one; PoolTimeoutError if none becomes free."""
         connection = self._idle_one() if not self._waiting else None

@@ -7,6 +7,9 @@ SELECT max(version) FROM schema_version;
 -- name: add_schema_version(version)!
 INSERT INTO schema_version (version) VALUES (:version);
 
+-- name: count_sessions(now)$
+SELECT count(*) FROM sessions WHERE expires > :now;
+
 -- name: has_users()$
 SELECT EXISTS (SELECT 1 FROM users);
 

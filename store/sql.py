@@ -23,6 +23,13 @@ class SqlStore(Engine, base.Store):
     def has_current_schema(self) -> bool:
         return bool(self.call(self.schema_version) == self._schema)
 
+    def statistics(self, now: float) -> tuple[int, int]:
+        """The number of sessions that have not ended, and the size of the database in bytes."""
+        return (
+            self.call(self.queries.count_sessions, now=now),
+            self.call(self.queries.get_database_size),
+        )
+
     def has_users(self) -> bool:
         return bool(self.call(self.queries.has_users))
 

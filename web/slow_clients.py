@@ -27,6 +27,7 @@ import flask
 from werkzeug.exceptions import ServiceUnavailable
 from werkzeug.http import remove_entity_headers
 
+from monitoring import metrics
 from security import rate_limit
 
 log = logging.getLogger("acme")
@@ -111,6 +112,7 @@ def _wait_for_slot(number: int, reader: _Reader) -> None:
         time.sleep(SLOT_TIMEOUT / 20)
         if _reserve(number, reader):
             return
+    metrics.add("acme_slow_clients", "refused")
     raise ServiceUnavailable("too many request bodies are slow to arrive: try again", retry_after=1)
 
 
@@ -131,6 +133,7 @@ def _watch() -> None:
         try:
             is_limited = is_limited or limit_reading()
             cut_off_late()
+            metrics.sample()
         except Exception:
             log.exception("slow-client protection failed, and continues")
             time.sleep(1)  # so that a persistent error does not fill the log
@@ -154,6 +157,7 @@ def cut_off_late() -> None:
                 # drops unread data as well
                 connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
                 connection.shutdown(socket.SHUT_RDWR)
+    metrics.add("acme_slow_clients", "cut off", number=len(clients))
     names = ", ".join(sorted(clients))
     log.warning("cut off all connections of %s: %d bodies slow to arrive", names, len(late))
 
@@ -182,6 +186,7 @@ def limit_unread(response: flask.Response) -> flask.Response:
     size = sum(map(len, response.response))
     if size < LARGE_BYTES or _can_stay_unread(flask.request, size):
         return response
+    metrics.add("acme_slow_clients", "unread")
     remove_entity_headers(response.headers)
     response.headers.remove("ETag")
     response.headers["Cache-Control"] = "no-store"
@@ -251,3 +256,19 @@ def sockets(unix: bool = False) -> Iterator[socket.socket]:
         with contextlib.closing(socket.socket(fileno=duplicate)) as found:
             if found.family in (socket.AF_INET, socket.AF_INET6) or unix:
                 yield found
+
+
+def count_connections() -> int:
+    """How many clients are connected to this process, over TCP."""
+    listening, connected = set(), []
+    for found in sockets():
+        with contextlib.suppress(OSError):  # it is closed
+            port = found.getsockname()[1]
+            if found.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN):
+                listening.add(port)
+            else:
+                connected.append(port)
+    return sum(port in listening for port in connected)
+
+
+metrics.sampled("acme_connections", count_connections)

@@ -119,3 +119,6 @@ FOR NO KEY UPDATE;
 DELETE FROM sessions WHERE id IN (
     SELECT id FROM sessions WHERE expires <= :now LIMIT 1000 FOR UPDATE SKIP LOCKED
 );
+
+-- name: get_database_size()$
+SELECT pg_catalog.pg_database_size(pg_catalog.current_database());

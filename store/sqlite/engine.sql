@@ -68,3 +68,6 @@ WHERE login = :login AND password = :password AND otp = :otp AND active;
 
 -- name: delete_expired_sessions(now)!
 DELETE FROM sessions WHERE expires <= :now;
+
+-- name: get_database_size()$
+SELECT page_count * page_size FROM pragma_page_count(), pragma_page_size();
