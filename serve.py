@@ -55,7 +55,6 @@ from workers import (
     MainProcess,
     end_with_parent,
     inherited_sockets,
-    unblock_signals,
 )
 
 log = logging.getLogger("acme")
@@ -289,9 +288,9 @@ def handle_signals() -> None:
     """
     for number in STOP_SIGNALS:
         signal.signal(number, lambda *_: os._exit(0))
-    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    if signal.SIGHUP not in signal.pthread_sigmask(signal.SIG_UNBLOCK, STOP_SIGNALS):
+        signal.signal(signal.SIGHUP, signal.SIG_IGN)  # else it waits: see MainProcess
     os.register_at_fork(after_in_child=lambda: signal.signal(signal.SIGTERM, signal.SIG_DFL))
-    unblock_signals()
 
 
 def open_standard_streams() -> None:

@@ -179,6 +179,8 @@ class MainProcess(MPServer):
         return super()._spawn_worker(idx, *arguments, **options)
 
     def _spawn_workers(self, *loaders: Any) -> None:
+        # of a reload during the last one: granian's handler is there
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGHUP])
         super()._spawn_workers(*loaders)
         self._signal_retired(RETIRE)
         threading.Thread(target=self._reap, name="retired", daemon=True).start()
@@ -225,17 +227,14 @@ class MainProcess(MPServer):
 
     def _replace(self, command: list[str]) -> None:
         """Execute the command in this process; the workers live on."""
-        pids = [*self.retired, *(worker.inner.pid for worker in self.wrks)]
+        pids = [*self.retired, *(worker.inner.pid for worker in self.wrks if worker.is_alive())]
         given = {"LISTEN_PID": str(os.getpid()), "LISTEN_FDS": str(len(self.listeners))}
         given[RETIRED] = " ".join(map(str, pids))
         # from here on, a signal waits for the new process
         signal.pthread_sigmask(signal.SIG_BLOCK, [*STOP_SIGNALS, signal.SIGHUP])
-        if self.interrupt_signal:
-            return
-        _let_inherit(self.listeners)
-        os.execve(command[0], command, self.environ | given)  # noqa: S606
-
-
-def unblock_signals() -> None:
-    """At the start, when handlers are set: receive the signals that came during a reload."""
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, [*STOP_SIGNALS, signal.SIGHUP])
+        try:
+            if not self.interrupt_signal and not self.reload_signal:
+                _let_inherit(self.listeners)
+                os.execve(command[0], command, self.environ | given)  # noqa: S606
+        finally:
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, [*STOP_SIGNALS, signal.SIGHUP])

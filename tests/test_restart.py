@@ -282,6 +282,12 @@ def test_reload_reads_code_configuration_and_certificate(place):
         make_certificate(place)
         reload(process)
         until(lambda: version() == ("9.9.9", "https://two.org"))
+        for number in range(4):  # a signal during a reload is not forgotten
+            new = code.replace(f'"{first[0]}"', f'"8.8.{number}"')
+            (place / "acme.py").write_text(new)
+            process.send_signal(signal.SIGHUP)
+            time.sleep(0.3)
+        until(lambda: version() == ("8.8.3", "https://two.org"))
 
 
 class UnixConnection(http.client.HTTPConnection):
