@@ -183,7 +183,7 @@ class Name(str):
             or value in (".", "..")
         ):
             raise fsa.ErrorResponse(
-                f"stuff must be 1 to {cls.MAX_LENGTH} printable characters, "
+                f"a name must be 1 to {cls.MAX_LENGTH} printable characters, "
                 "without a / or a blank at either end, and not . or ..",
                 400,
             )

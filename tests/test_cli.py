@@ -36,10 +36,11 @@ def user(new_database, audit_trail):
 
 def test_command_of_an_account_without_a_name_is_audited(new_database, audit_trail, monkeypatch):
     """As in a container that runs with any user id: the command succeeds."""
+    url = new_database("sqlite")  # before: pytest's temporary folder belongs to the account
     for name in "LOGNAME", "USER", "LNAME", "USERNAME":
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setattr(os, "getuid", lambda: 987654)
-    with configured(new_database("sqlite")):
+    with configured(url):
         res = app.test_cli_runner().invoke(
             args=["user", "add", "susie", "susie@acme.org"], input=f"{PASSWORD}\n"
         )
