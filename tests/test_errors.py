@@ -49,6 +49,7 @@ def post(body, length, headers=None, path="/len"):
     [
         (100_000, 100_000, CROSS_SITE, 403, 100_000),
         (100_000, None, CROSS_SITE, 403, 100_000),  # chunked
+        (65_537, 65_537, CROSS_SITE, 403, 65_537),  # a last part of one byte
         (2 * MIB, 2 * MIB, {}, 413, 2 * MIB),
         (9 * MIB, 9 * MIB, {}, 413, 8 * MIB),  # no more, for clients without an end
         (9 * MIB, 9 * MIB, CROSS_SITE, 403, 8 * MIB),
