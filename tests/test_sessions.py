@@ -4,6 +4,7 @@ import contextlib
 import time
 from concurrent.futures import ThreadPoolExecutor
 
+import FlaskSimpleAuth as fsa
 import psycopg
 import pytest
 
@@ -78,6 +79,16 @@ def test_user_changed_after_the_password_check_gets_no_session(target, after_che
     res = call(method, "/token", {"username": login, "password": PASSWORD})
     assert (res.status_code, res.json) == (401, {"error": "invalid username or password"})
     assert db.get_sessions(login, time.time()) == []
+
+
+@IN_PROCESS
+def test_no_session_begins_for_a_user_deleted_a_moment_ago(target):
+    """Where a route makes a token without a password, which nothing has checked yet."""
+    login = new_user()
+    db.delete_user(login)
+    with app.test_request_context(), pytest.raises(fsa.ErrorResponse) as error:
+        app.create_token(login)
+    assert error.value.status == 401
 
 
 @IN_PROCESS

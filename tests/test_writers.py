@@ -2,6 +2,7 @@
 
 import contextlib
 import fcntl
+import sqlite3
 import subprocess
 import sys
 import threading
@@ -111,3 +112,21 @@ def test_writes_go_on_without_a_lock_file(tmp_path):
 def test_lock_file_is_private(turns, tmp_path):
     with turns.turn():
         assert (tmp_path / "lock").stat().st_mode & 0o777 == 0o600
+
+
+def test_nobody_writes_between_the_reads_and_writes_of_a_change(new_database):
+    """Not even who takes no turn, such as an operator: SQLite would refuse the write as busy."""
+    url = new_database("sqlite")
+    path = url.removeprefix("sqlite:///")
+    with (
+        contextlib.closing(opened(url)) as store,
+        contextlib.closing(sqlite3.connect(path, timeout=0, isolation_level=None)) as other,
+    ):
+        store.add_user("susie", "hash", "susie@example.org", False)
+        with store.changes() as connection:
+            assert store.queries.lock_user(connection, login="susie") == "susie"
+            with pytest.raises(sqlite3.OperationalError, match="locked"):
+                other.execute("UPDATE users SET active = FALSE")
+            store.queries.set_user_pass(connection, login="susie", password="other", old=None)
+        assert store.get_credentials("susie").password == "other"
+        assert other.execute("UPDATE users SET active = FALSE").rowcount == 1
