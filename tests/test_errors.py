@@ -4,7 +4,7 @@ import io
 
 import flask
 import pytest
-from werkzeug.exceptions import RequestEntityTooLarge
+from werkzeug.exceptions import NotFound, RequestEntityTooLarge, ServiceUnavailable
 
 from monitoring.request_id import request_id
 from test import app
@@ -51,6 +51,7 @@ def post(body, length, headers=None, path="/len"):
         (100_000, None, CROSS_SITE, 403, 100_000),  # chunked
         (65_537, 65_537, CROSS_SITE, 403, 65_537),  # a last part of one byte
         (2 * MIB, 2 * MIB, {}, 413, 2 * MIB),
+        (2 * MIB, None, {}, 413, 2 * MIB),
         (9 * MIB, 9 * MIB, {}, 413, 8 * MIB),  # no more, for clients without an end
         (9 * MIB, 9 * MIB, CROSS_SITE, 403, 8 * MIB),
         (9 * MIB, None, CROSS_SITE, 403, 8 * MIB),
@@ -78,6 +79,16 @@ def test_body_is_not_read_while_too_many_are_slow(monkeypatch):
         res = post(body, 100, headers)
         assert (res.status_code, body.tell()) == (status, 0)
     assert not slow_clients._readers
+
+
+def test_unavailable_response_does_not_wait_for_the_body():
+    """Which may be what is late."""
+    for error, read in (ServiceUnavailable(), 0), (NotFound(), 100):
+        body = Body(b"x" * 100)
+        with app.test_request_context(method="POST", input_stream=body) as context:
+            context.request.environ["CONTENT_LENGTH"] = "100"
+            assert errors.http_error(error).status_code == error.code
+        assert body.tell() == read
 
 
 def test_body_that_was_read_is_not_waited_for_again():

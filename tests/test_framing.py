@@ -302,3 +302,13 @@ def test_credentials_in_a_url_are_refused_with_the_reason():
     with app.test_client() as client:
         message = "credentials do not belong in a URL: send them in the body or a header"
         assert client.post("/len?code=1").json == {"error": message}
+
+
+@pytest.mark.parametrize("name", requests.DATES)
+def test_date_out_of_range_is_ignored(name):
+    """RFC 9110; Werkzeug would raise an error."""
+    for year, is_kept in ("2026", True), ("99999999999", False):
+        date = f"Thu, 01 Jan {year} 00:00:00 GMT"
+        with app.test_request_context("/hello", environ_overrides={name: date}):
+            requests.check_request()
+            assert (name in flask.request.environ) == is_kept
