@@ -45,11 +45,12 @@ def _integers(operation, body):
     content = operation.get("requestBody", {}).get("content", {})
     properties = next(iter(content.values()), {}).get("schema", {}).get("properties", {})
     for name, value in body.items():
-        declared = properties.get(name, {})
-        if declared.get("type") == "integer":
-            yield value
-        elif declared.get("items", {}).get("type") == "integer" and isinstance(value, list):
-            yield from value
+        # of a type, or of that or null
+        for declared in (properties.get(name, {}), *properties.get(name, {}).get("anyOf", [])):
+            if "integer" in declared.get("type", ""):
+                yield value
+            elif "integer" in declared.get("items", {}).get("type", ""):
+                yield from value if isinstance(value, list) else []
 
 
 def _is_whole_float(value):
