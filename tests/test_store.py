@@ -161,3 +161,22 @@ def test_change_through_one_server_counts_for_the_other(kind, new_database):
             assert there.send("GET", path, who=login).status == 404
             assert post(there, login).status == 201
             assert here.send("GET", path, who=login).status == 403
+
+
+def test_change_of_one_user_leaves_others_as_they_are(kept):
+    """Even if they have the same password and secret."""
+    logins = new_name("u"), new_name("u")
+    for login in logins:
+        kept.add_user(login, "hash", f"{login}@acme.org", False)
+        kept.add_stuff(f"of-{login}", login, 1.0)
+        kept.set_otp(login, "ABC")
+    first, other = logins
+    assert kept.renew_user_pass(first, "hash", "new")
+    assert kept.get_user_pass(other) == "hash"
+    assert kept.use_otp(first, "ABC", 1, on=True)
+    assert not kept.get_user(other).otp
+    assert kept.use_otp(other, "ABC", 1, on=True)
+    kept.reset_otp(first)
+    assert kept.get_user(other).otp
+    kept.delete_user(first, stuff=True)
+    assert kept.get_user_stuff(other) == [(f"of-{other}", 1.0)]
