@@ -171,7 +171,8 @@ def test_only_exact_origins_get_cors_headers(target, origin, allowed, method):
         assert "Access-Control-Allow-Credentials" not in res.headers
         if method == "OPTIONS":
             assert res.status == 204
-        exposed = "Allow, Link, Location, Retry-After, WWW-Authenticate" if allowed else None
+        names = "Allow, Link, Location, Retry-After, WWW-Authenticate, X-Request-ID"
+        exposed = names if allowed else None
         assert res.headers.get("Access-Control-Expose-Headers") == exposed
 
 
