@@ -10,7 +10,7 @@ import pytest
 
 from database import db
 from security import sessions
-from store.base import Session
+from store.base import ReusedError, Session
 from test import app, basic_auth
 from tests.accounts import (
     CHEAP,
@@ -364,6 +364,20 @@ def test_expired_session_cannot_refresh_with_the_replaced_cookie(client, clock):
 
 
 # --- PostgreSQL, where others are at work at the same time
+
+
+@IN_PROCESS
+def test_secret_of_another_session_is_refused(target):
+    """A refresh takes the secret of the session that the cookie names, and of no other."""
+    login = new_user()
+    for name in "first", "second":
+        session = Session(f"{login}-{name}", login, 1.0, 1.0, 9e9, "192.0.2.1", f"secret-{name}")
+        assert db.add_session(session, db.get_credentials(login)) == 0
+    with pytest.raises(ReusedError):
+        db.rotate_session(f"{login}-first", "secret-second", "new", 2.0, 10.0)
+    assert db.rotate_session(f"{login}-second", "secret-second", "new", 2.0, 10.0) == (login, 9e9)
+    # the wrong secret has ended the session that it was used for
+    assert db.rotate_session(f"{login}-first", "secret-first", "new", 2.0, 10.0) is None
 
 
 @pytest.fixture
