@@ -24,10 +24,18 @@ PART = '--x\r\nContent-Disposition: form-data; name="{}"{}\r\n\r\n'
 MIB = 2**20
 
 
-@pytest.mark.parametrize("kind", [JSON, FORM, "multipart/form-data", "text/plain"])
+# not multipart: Werkzeug's client makes a body for it, with a boundary that may be too long
+@pytest.mark.parametrize("kind", [JSON, FORM, "text/plain"])
 def test_content_type_with_empty_body_is_accepted(target, kind):
     """Some clients send a content type with each GET."""
     assert target.send("GET", "/hello", "", kind).status == 200
+
+
+def test_empty_multipart_form_needs_no_boundary():
+    with app.test_client() as client:
+        body = io.BytesIO()
+        res = client.get("/hello", input_stream=body, content_type="multipart/form-data")
+        assert res.status_code == 200
 
 
 @pytest.mark.parametrize("target", LIVE, indirect=True)

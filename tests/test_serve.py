@@ -231,6 +231,8 @@ def test_signal_ends_the_server(place, ending, send):
     )
     try:
         wait_for(port)
+        # the main process listens before its workers have started
+        get(f"http://127.0.0.1:{port}", dotenv.dotenv_values(place / ".env")["ACME_PASS"])
         send(process.pid, ending)
         assert process.communicate(timeout=8)[1] == b""  # after ten seconds workers are killed
         assert process.returncode == 0
