@@ -103,9 +103,7 @@ class Request(flask.Request):
     @cached_property
     def _form(self) -> tuple[ImmutableMultiDict[str, str], ImmutableMultiDict[str, FileStorage]]:
         """Fields and files of a form; 400 if it is malformed."""
-        if not self.may_have_body() or "form" not in self.mimetype:
-            return _NOTHING, _NO_FILES
-        if not (body := self.get_data()):
+        if not self.may_have_body() or "form" not in self.mimetype or not (body := self.get_data()):
             return _NOTHING, _NO_FILES
         try:
             if self.mimetype != MULTIPART:
