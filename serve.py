@@ -290,7 +290,17 @@ def handle_signals() -> None:
         signal.signal(number, lambda *_: os._exit(0))
     if signal.SIGHUP not in signal.pthread_sigmask(signal.SIG_UNBLOCK, STOP_SIGNALS):
         signal.signal(signal.SIGHUP, signal.SIG_IGN)  # else it waits: see MainProcess
-    os.register_at_fork(after_in_child=lambda: signal.signal(signal.SIGTERM, signal.SIG_DFL))
+    # until a worker has the default, SIGTERM waits: granian's handler would ignore it there
+    os.register_at_fork(
+        before=lambda: signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGTERM]),
+        after_in_parent=lambda: signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGTERM]),
+        after_in_child=_exit_at_sigterm,
+    )
+
+
+def _exit_at_sigterm() -> None:
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGTERM])
 
 
 def open_standard_streams() -> None:

@@ -274,6 +274,24 @@ def test_sigterm_in_the_first_moments_ends_it(place):
             assert process.stdout.read() == ""
 
 
+FORK = """
+import os, signal, time
+os.register_at_fork(after_in_child=lambda: time.sleep(0.1))  # slow, as a loaded machine is
+import serve
+serve.handle_signals()
+signal.signal(signal.SIGTERM, lambda *_: None)  # as granian's
+if child := os.fork():
+    os.kill(child, signal.SIGTERM)
+    assert os.waitpid(child, 0)[1] == signal.SIGTERM
+    assert not signal.pthread_sigmask(signal.SIG_BLOCK, [])
+"""
+
+
+def test_sigterm_at_the_fork_of_a_worker_ends_it():
+    """The handler of the main process must not swallow it."""
+    subprocess.run([sys.executable, "-c", FORK], cwd=ROOT, check=True, timeout=20)
+
+
 def test_sighup_replaces_workers(place):
     """It does not end the server, whether a terminal or a person has sent it."""
     port = free_port()
