@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN = .venv/bin
 
 .PHONY: help run test install requirements lint types check docs screenshots bench bench-check worst flood mutants mutants-sql clean
-.PHONY: db-upgrade backup drill restore export import
+.PHONY: db-upgrade backup drill restore export import doctor
 
 help:  ## this list
 	@sed -n 's/^\([a-z-]*\):.*##/  make \1\t/p' Makefile | expand -t 20
@@ -73,6 +73,9 @@ backup: .venv/run  ## back up the database to FILE=, while servers run (KEEP=14:
 
 drill: .venv/run  ## restore the newest backup, or FILE=, beside the database, and check it
 	@$(DB) drill "$(if $(filter file,$(origin FILE)),.,$(FILE))"
+
+doctor: .venv/run  ## check settings, database and backups (FILE=, their folder); status 1: warnings, 2: errors
+	@$(BIN)/flask --app ./app.py doctor --backups "$(if $(filter file,$(origin FILE)),.,$(FILE))"
 
 restore: .venv/run  ## restore the backup FILE= into an empty database
 	@$(DB) restore "$(FILE)"

@@ -21,6 +21,7 @@ from typing_extensions import TypedDict
 import auth
 import cli
 import database
+import doctor
 import openapi
 import tokens
 import users
@@ -73,12 +74,13 @@ try:
     frontend.init_app(app)
     health.init_app(app)
     cli.init_app(app)
+    doctor.init_app(app)
     # last, since it hashes the administrator's first password
     database.init_app(app, at_first_use=cli.is_own_command())
-except (OSError, ValueError, SyntaxError) as e:
-    raise ConfigurationError(str(e)) from e
-except KeyError as e:
-    raise ConfigurationError(f"the configuration lacks {e}") from e
+except (OSError, ValueError, SyntaxError, KeyError) as e:
+    why = f"the configuration lacks {e}" if isinstance(e, KeyError) else str(e)
+    doctor.report_misconfigured(app, why)
+    raise ConfigurationError(why) from e
 
 db = database.db
 

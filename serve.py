@@ -19,7 +19,6 @@ import secrets
 import shlex
 import signal
 import socket
-import ssl
 import sys
 import types
 import urllib.parse
@@ -29,8 +28,6 @@ import dotenv
 import FlaskSimpleAuth as fsa
 import granian
 import granian.wsgi
-from cryptography import x509
-from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from granian.constants import HTTPModes, Interfaces
 from granian.http import HTTP1Settings
 from granian.log import LogLevels
@@ -39,7 +36,7 @@ import acme
 import cli
 import database
 from monitoring import logs, metrics
-from security import secret_files
+from security import certificates, secret_files
 from security.bounded_queue import cpu_queue
 from security.passwords import hash_queue
 from store import migrations
@@ -63,7 +60,6 @@ ENV_FILE = Path(__file__).with_name(".env")
 # of each worker: eight stay free if all others wait for slow clients and in queues
 THREADS = slow_clients.READERS + hash_queue.size + parse_queue.size + cpu_queue.size + 8
 MAX_HEADERS = 2**16  # bytes, then 431
-CURVES = ("secp256r1", "secp384r1")  # that granian supports
 CONNECTIONS = 1024  # of each worker; more wait until one of them ends
 
 
@@ -108,23 +104,12 @@ def tls_files() -> tuple[Path, Path] | tuple[None, None]:
     if not cert or not key:
         sys.exit("acme: TLS takes both CERT=, a certificate, and KEY=, its private key")
     try:
-        ssl.create_default_context(ssl.Purpose.CLIENT_AUTH).load_cert_chain(cert, key, "")
-    except OSError as e:
-        sys.exit(f"acme: CERT={cert} KEY={key} cannot be used: {e.strerror}, or a passphrase")
-    check_certificate(cert)
-    return Path(cert), Path(key)
-
-
-def check_certificate(path: str) -> None:
-    """Exit if granian cannot use the key of a certificate; warn if clients will refuse it."""
-    certificate = x509.load_pem_x509_certificates(Path(path).read_bytes())[0]
-    kind = certificate.public_key()
-    is_elliptic = isinstance(kind, ec.EllipticCurvePublicKey) and kind.curve.name in CURVES
-    if not (is_elliptic or isinstance(kind, (rsa.RSAPublicKey, ed25519.Ed25519PublicKey))):
-        sys.exit(f"acme: CERT={path}: its key must be RSA, ECDSA (P-256 or P-384) or Ed25519")
-    start, end = certificate.not_valid_before_utc, certificate.not_valid_after_utc
+        start, end = certificates.check(cert, key)
+    except ValueError as e:
+        sys.exit(f"acme: {e}")
     if not start <= datetime.datetime.now(datetime.UTC) <= end:
-        print(f"acme: CERT={path} is valid only from {start} to {end}", file=sys.stderr)
+        print(f"acme: CERT={cert} is valid only from {start} to {end}", file=sys.stderr)
+    return Path(cert), Path(key)
 
 
 def listening_sockets(workers: int, tls: bool) -> list[socket.socket]:

@@ -4,6 +4,7 @@ import os
 from pathlib import Path
 
 NAMES = ("ACME_PASS", "ACME_TOKEN_SECRET", "ACME_DATABASE")
+paths: dict[str, Path] = {}  # that were read, by the name of the setting
 
 
 def load() -> None:
@@ -26,4 +27,5 @@ def load() -> None:
         if not text or "\0" in text:
             raise ValueError(f"{name}_FILE={path}: it is empty, or no text")
         os.environ[name] = text
+        paths[name] = Path(path)
         del os.environ[f"{name}_FILE"]
