@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN = .venv/bin
 
-.PHONY: help run test install requirements lint types check docs screenshots bench bench-check worst flood mutants mutants-sql clean
+.PHONY: help run reload test install requirements lint types check docs screenshots bench bench-check worst flood mutants mutants-sql clean
 .PHONY: db-upgrade backup drill restore export import doctor
 
 help:  ## this list
@@ -10,6 +10,9 @@ help:  ## this list
 
 run: .venv/run  ## serve on 127.0.0.1:5000 (PORT= HOST= WORKERS= CERT= KEY=)
 	@exec $(BIN)/python serve.py
+
+reload: .venv/run  ## let servers of this folder take new code, configuration and certificates, without a pause
+	@$(BIN)/python reload.py
 
 test: .venv/dev  ## run all tests
 	$(BIN)/python -m pytest --numprocesses logical --maxprocesses 4 test.py tests

@@ -9,143 +9,26 @@ import signal
 import socket
 import ssl
 import stat
-import subprocess
 import sys
-import threading
 import time
 
-import psutil
 import pytest
 
-import test as tutorial
 from security import secret_files
 from store.base import Profile
 from tests.certificates import make_certificate
-from tests.conftest import ROOT, SECRET, free_port, listens, opened, run, until, wait_for
-from tests.test_nginx import nginx_before
-
-RELOADS = int(os.environ.get("RELOADS", "2"))  # of each test
-CLIENTS = 4
-SERVE = (sys.executable, "serve.py")
-
-
-@contextlib.contextmanager
-def main_process(*command, cwd=ROOT, **environ):
-    """The main process of a server; its standard output and errors are in `lines`."""
-    environ = {"ACME_TOKEN_SECRET": SECRET} | environ
-    process = subprocess.Popen(
-        command or SERVE,
-        cwd=cwd,
-        env=os.environ | environ,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        close_fds=False,
-        start_new_session=True,
-        text=True,
-    )
-    process.lines = []
-    reader = threading.Thread(target=lambda: process.lines.extend(process.stdout))
-    reader.start()
-    try:
-        until(lambda: "  stop        Ctrl-C\n" in process.lines or process.poll() is not None)
-        assert process.poll() is None, process.lines
-        yield process
-        if process.poll() is None:
-            process.terminate()
-        assert process.wait(timeout=30) == 0
-    finally:
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
-        reader.join()
-        process.stdout.close()
-
-
-def workers_of(process):
-    return {child.pid for child in psutil.Process(process.pid).children()}
-
-
-def reload(process):
-    """Send SIGHUP, and wait until the new workers serve."""
-
-    def number():
-        return sum(line.endswith(" reloaded\n") for line in process.lines)
-
-    before, reloads = workers_of(process), number()
-    process.send_signal(signal.SIGHUP)
-    until(lambda: number() > reloads)
-    until(lambda: workers_of(process) - before)
-
-
-def connect(port, place=None):
-    """A connection that is kept alive, over TLS if the place of the certificate is given."""
-    if not place:
-        return http.client.HTTPConnection("127.0.0.1", port, timeout=20)
-    context = ssl.create_default_context(cafile=place / "cert.pem")
-    return http.client.HTTPSConnection("127.0.0.1", port, timeout=20, context=context)
-
-
-class Load:
-    """Clients that add stuff with names of their own, as long as the `with` block runs."""
-
-    def __init__(self, port, place=None):
-        self.port, self.place = port, place
-        self.sent, self.lost, self.added = 0, [], set()
-        self.end = threading.Event()
-        self.threads = [threading.Thread(target=self.run, args=(n,)) for n in range(CLIENTS)]
-
-    def __enter__(self):
-        for thread in self.threads:
-            thread.start()
-        return self
-
-    def __exit__(self, *_):
-        self.end.set()
-        for thread in self.threads:
-            thread.join()
-
-    def run(self, client):
-        with contextlib.closing(connect(self.port, self.place)) as connection:
-            self.add(client, connection)
-
-    def add(self, client, connection):
-        headers = tutorial.basic_auth("acme", os.environ["ACME_PASS"])
-        connection.request("GET", "/token", headers=headers)
-        token = json.loads(connection.getresponse().read())["token"]
-        headers = {"Authorization": f"Bearer {token}", "Content-Type": "application/json"}
-        number = 0
-        while not self.end.is_set():
-            number += 1
-            name = f"thing{client}x{number}"
-            try:
-                body = json.dumps({"stuff": name, "price": 1})
-                connection.request("POST", "/stuff", body, headers)
-                response = connection.getresponse()
-                response.read()
-                if response.status == 201:
-                    self.added.add(name)
-                else:
-                    self.lost.append((name, response.status))
-            except (OSError, http.client.HTTPException) as e:
-                self.lost.append((name, repr(e)))
-                connection.close()
-            self.sent += 1
-
-    def until_more(self, number=200):
-        """Wait for so many more requests."""
-        before = self.sent
-        until(lambda: self.sent >= before + number)
-
-
-def check_stored(url, load):
-    """What was acknowledged is stored, and nothing else."""
-    assert load.lost == []
-    with contextlib.closing(opened(url)) as store:
-        names, after = set(), None
-        while page := store.get_user_stuff("acme", after=after):
-            names |= {name for name, _ in page}
-            after = page[-1][0]
-    assert names == load.added
+from tests.conftest import ROOT, free_port, listens, opened, run, until, wait_for
+from tests.proxies import haproxy_servers, proxy_before
+from tests.restarts import (
+    MANY,
+    RELOADS,
+    SERVE,
+    Load,
+    check_stored,
+    connect,
+    main_process,
+    reload,
+)
 
 
 @pytest.mark.parametrize("proxied", [True, False], ids=["nginx", "standalone"])
@@ -158,7 +41,7 @@ def test_reload_under_load_loses_no_request(tmp_path, proxied):
             environ["ACME_PROXIES"] = "1"
         process = stack.enter_context(main_process(**environ))
         wait_for(behind)
-        port = stack.enter_context(nginx_before(tmp_path, behind)) if proxied else behind
+        port = stack.enter_context(proxy_before("nginx", tmp_path, behind)) if proxied else behind
         load = stack.enter_context(Load(port, tmp_path if proxied else None))
         for _ in range(RELOADS):
             load.until_more()
@@ -179,7 +62,7 @@ def test_restart_with_a_socket_of_systemd_loses_no_request(tmp_path):
         command = ("bash", "-c", words)
         with contextlib.ExitStack() as stack:
             with main_process(*command, **environ):
-                front = stack.enter_context(nginx_before(tmp_path, port))
+                front = stack.enter_context(proxy_before("nginx", tmp_path, port))
                 load = stack.enter_context(Load(front, tmp_path))
                 load.until_more()
             for _ in range(RELOADS):
@@ -189,6 +72,36 @@ def test_restart_with_a_socket_of_systemd_loses_no_request(tmp_path):
                 load.end.set()
                 for thread in load.threads:
                     thread.join()
+    check_stored(url, load)
+
+
+def test_restarts_of_two_servers_behind_haproxy_lose_no_request(tmp_path):
+    """Each in turn is restarted or reloaded, while the other one serves."""
+    url, ports = f"sqlite:///{tmp_path}/acme.db", [free_port(), free_port()]
+    environ = {"ACME_DATABASE": url, "ACME_PROXIES": "1", "WORKERS": "1"}
+    environ["ACME_DRAIN"] = "3" if MANY else "1"  # seconds
+    with contextlib.ExitStack() as stack:
+        servers = [stack.enter_context(contextlib.ExitStack()) for _ in ports]
+
+        def start(number):
+            return servers[number].enter_context(main_process(**environ, PORT=str(ports[number])))
+
+        processes = [start(number) for number in range(2)]
+        check = "1s" if MANY else "100ms"
+        front = stack.enter_context(proxy_before("haproxy", tmp_path, *ports, check=check))
+        load = stack.enter_context(Load(front, tmp_path))
+        for number in range(RELOADS):
+            load.until_more()
+            if number % 4 in (1, 2):
+                reload(processes[number % 2])
+            else:
+                servers[number % 2].close()  # SIGTERM, which must end it with status 0
+                processes[number % 2] = start(number % 2)
+            until(lambda: haproxy_servers(tmp_path) == ["UP", "UP"])
+        load.until_more()
+        load.end.set()
+        for thread in load.threads:
+            thread.join()
     check_stored(url, load)
 
 
@@ -280,7 +193,8 @@ def test_reload_reads_code_configuration_and_certificate(place):
         code = (place / "acme.py").read_text()
         (place / "acme.py").write_text(code.replace(f'"{first[0]}"', '"9.9.9"'))
         make_certificate(place)
-        reload(process)
+        done = run(sys.executable, "reload.py", cwd=place)  # make reload
+        assert (done.returncode, done.stdout) == (0, f"acme: process {process.pid} reloaded\n")
         until(lambda: version() == ("9.9.9", "https://two.org"))
         for number in range(4):  # a signal during a reload is not forgotten
             new = code.replace(f'"{first[0]}"', f'"8.8.{number}"')
@@ -288,6 +202,9 @@ def test_reload_reads_code_configuration_and_certificate(place):
             process.send_signal(signal.SIGHUP)
             time.sleep(0.3)
         until(lambda: version() == ("8.8.3", "https://two.org"))
+    done = run(sys.executable, "reload.py", cwd=place)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert f"no server of yours runs in {place}" in done.stderr
 
 
 class UnixConnection(http.client.HTTPConnection):
