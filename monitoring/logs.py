@@ -122,7 +122,7 @@ class TextFormatter(_Formatter):
         return "\n    ".join(escape(line) for line in lines if line)
 
 
-_handler = StderrHandler()
+handler = StderrHandler()
 
 
 def log_access(response: flask.Response) -> flask.Response:
@@ -148,13 +148,13 @@ def init_app(app: flask.Flask) -> None:
             f"ACME_LOG={setting} is unknown: use text or json, "
             "and append access for one line a request, as in json access"
         )
-    _handler.setFormatter(JsonFormatter() if kind == "json" else TextFormatter())
+    handler.setFormatter(JsonFormatter() if kind == "json" else TextFormatter())
     root = logging.getLogger()
-    for handler in list(root.handlers):
+    for other in list(root.handlers):
         # that of logging.basicConfig
-        if type(handler) is logging.StreamHandler and handler.stream is sys.stderr:
-            root.removeHandler(handler)
-            root.addHandler(_handler)
+        if type(other) is logging.StreamHandler and other.stream is sys.stderr:
+            root.removeHandler(other)
+            root.addHandler(handler)
     if more:
         access_log.setLevel(logging.INFO)
         app.after_request(log_access)

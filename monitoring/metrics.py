@@ -21,6 +21,7 @@ from typing import Any, Literal, NamedTuple
 
 import flask
 
+from monitoring import logs
 from monitoring.logs import METHODS, route_of
 
 ADDRESS = re.compile(r"(?:(?:\[([0-9A-Fa-f:.]+)\]|([0-9.]+)):)?([0-9]{1,5})")
@@ -65,6 +66,7 @@ METRICS = {
     "acme_store_connections": Metric("gauge", "Connections to the database.", ("state",)),
     "acme_connections": Metric("gauge", "Connections of clients."),
     "acme_sessions": Metric("gauge", "Sessions that have not ended."),
+    "acme_log_lines_lost": Metric("counter", "Lines that standard error did not take."),
     "acme_worker_starts": Metric("counter", "Workers started."),
 }
 
@@ -266,6 +268,7 @@ os.register_at_fork(after_in_child=_requests.clear)
 
 
 def init_app(app: flask.Flask) -> None:
-    """Count each request, if `prepare` was called."""
+    """Count each request, and lost lines of the log, if `prepare` was called."""
     if _numbers is not None:
         app.after_request(count_request)
+        logs.handler.count_loss = lambda: add("acme_log_lines_lost")

@@ -11,6 +11,7 @@ import select
 import stat
 import sys
 import threading
+from collections.abc import Callable
 
 MAX_LINES = 1000  # that wait; more are lost
 
@@ -20,6 +21,7 @@ class StderrHandler(logging.Handler):
 
     def __init__(self) -> None:
         super().__init__()
+        self.count_loss: Callable[[], None] = lambda: None
         self._reset()
         os.register_at_fork(after_in_child=self._reset)
 
@@ -46,7 +48,7 @@ class StderrHandler(logging.Handler):
         if len(self._lines) < MAX_LINES:
             self._lines.append(line)
         else:
-            self.lost += 1
+            self._lose()
         self._write()
 
     def _write(self) -> None:
@@ -75,11 +77,15 @@ class StderrHandler(logging.Handler):
                 self._rest = _write_part(fd, line)
             except (OSError, ValueError):  # a closed pipe, a full disk, a closed stream
                 self._rest = b""
-                self.lost += 1
+                self._lose()
             else:
                 if self.lost and not self._rest and not is_begun:
                     self._report()
         return True
+
+    def _lose(self) -> None:
+        self.lost += 1
+        self.count_loss()
 
     def _report(self) -> None:
         lost, self.lost = self.lost, 0

@@ -1,6 +1,7 @@
 """Metrics: what is counted, over all workers, with few labels; and the endpoint of Prometheus."""
 
 import json
+import logging
 import os
 import re
 import shutil
@@ -14,7 +15,7 @@ import urllib.request
 import psutil
 import pytest
 
-from monitoring import exporter, metrics
+from monitoring import exporter, logs, metrics
 from tests.application import new_application
 from tests.conftest import ROOT, SECRET, Target, free_port, until, wait_for
 
@@ -92,6 +93,19 @@ def test_sign_ins_are_counted_by_result(measured):
     expected = {("right",): 1, ("wrong",): 2, ("limited",): 1}
     assert values(measured, "acme_sign_ins") == expected
     assert values(measured, "acme_audit_events") == {("sign-in",): 1, ("failed attempt",): 2}
+
+
+def test_lost_lines_of_the_log_are_counted(measured, monkeypatch):
+    """Nobody else can tell: the log itself is what fails."""
+    with new_application():
+        with (ROOT / "README.md").open() as read_only, monkeypatch.context() as patch:
+            patch.setattr(sys, "stderr", read_only)
+            for _ in range(3):
+                logs.handler.handle(logging.makeLogRecord({"name": "acme", "msg": "lost"}))
+        lost = logs.handler.lost
+        logs.handler.lost = 0  # not to be reported in the log of the tests
+    assert lost == 3
+    assert values(measured, "acme_log_lines_lost") == {(): 3}
 
 
 def test_times_are_in_their_buckets(measured):
@@ -262,13 +276,15 @@ def test_connections_that_send_nothing_do_not_keep_others_out(server):
 def test_reload_keeps_the_endpoint(server):
     """The new main process has the port at once: no worker of the old one keeps it."""
     process, target, port = server
-    begun = psutil.Process(process.pid).children()
     process.send_signal(signal.SIGHUP)
 
     def is_reloaded():
         try:
-            new = [c for c in psutil.Process(process.pid).children() if c not in begun]
-            return new and target.send("GET", "/hello").status == 200 and sample(port, HELLO)
+            return (
+                "reloaded" in process.log.read_text()
+                and target.send("GET", "/hello").status == 200
+                and sample(port, HELLO)
+            )
         except (OSError, urllib.error.URLError):
             return False
 
