@@ -77,6 +77,13 @@ def connect(port, place=None):
     return http.client.HTTPSConnection("127.0.0.1", port, timeout=20, context=context)
 
 
+def proxied(port, path, **headers):
+    """The status of a request as the proxy passes it on."""
+    with contextlib.closing(connect(port)) as connection:
+        connection.request("GET", path, headers={"X-Forwarded-Proto": "https"} | headers)
+        return connection.getresponse().status
+
+
 class Load:
     """Clients that add stuff with names of their own, as long as the `with` block runs."""
 

@@ -18,7 +18,7 @@ import pytest
 import test as tutorial
 from tests.conftest import PASSWORD, ROOT, SECRET, until
 from tests.proxies import program
-from tests.restarts import connect, main_process
+from tests.restarts import main_process, proxied
 from tests.test_docs import settings_of_the_readme
 from tests.unprivileged import NOBODY, copy_of_acme, give_away, unprivileged
 
@@ -127,24 +127,17 @@ class Service:
                 yield process, port
 
 
-def answer(port, path, **headers):
-    """The status of a request as the proxy passes it on."""
-    with contextlib.closing(connect(port)) as connection:
-        connection.request("GET", path, headers={"X-Forwarded-Proto": "https"} | headers)
-        return connection.getresponse().status
-
-
 def test_service_runs_without_privileges_from_a_folder_it_cannot_write(place):
     """ExecStart, ExecReload, and meanwhile the backup with its drill."""
     service = Service(place, "acme.service")
     before = sorted(place.iterdir())
     with service.running() as (process, port):
-        until(lambda: answer(port, "/readyz") == 200)
+        until(lambda: proxied(port, "/readyz") == 200)
         assert psutil.Process(process.pid).uids().real == (os.getuid() or NOBODY)
-        assert answer(port, "/token", **tutorial.basic_auth("acme", PASSWORD)) == 200
+        assert proxied(port, "/token", **tutorial.basic_auth("acme", PASSWORD)) == 200
         service.run(service.unit["ExecReload"][0].replace("$MAINPID", str(process.pid)))
         until(lambda: any(line.endswith(" reloaded\n") for line in process.lines))
-        until(lambda: answer(port, "/readyz") == 200)
+        until(lambda: proxied(port, "/readyz") == 200)
 
         backup = Service(place, "acme-backup.service")
         lines = [backup.run(line) for line in backup.unit["ExecStart"]]

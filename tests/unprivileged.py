@@ -44,9 +44,15 @@ def make_venv(place: Path) -> None:
     subprocess.run([interpreter(), "-m", "venv", "--without-pip", str(place)], check=True)
     (site,) = place.glob("lib/*/site-packages")
     (site / "packages.pth").write_text(sysconfig.get_path("purelib"))
-    flask = place / "bin/flask"
-    flask.write_text(f"#!{place}/bin/python\nfrom flask.cli import main\nmain()\n")
-    flask.chmod(0o755)
+    for name, python, module in (
+        ("flask", f"{place}/bin/python", "flask.cli"),
+        # of the tests, whose packages may fit another release
+        ("pip", sys.executable, "pip._internal.cli.main"),
+    ):
+        script = place / "bin" / name
+        text = f"#!{python}\nimport sys\nfrom {module} import main\nsys.exit(main())\n"
+        script.write_text(text)
+        script.chmod(0o755)
 
 
 def copy_of_acme(place: Path) -> None:
