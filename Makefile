@@ -64,8 +64,8 @@ mutants: .venv/dev  ## change the code in one place at a time, and list what the
 mutants-sql: .venv/dev  ## the same for the SQL of the stores (QUERY=rotate_session)
 	$(BIN)/python bench/mutants_sql.py $(QUERY)
 
-# the database of make run, unless ACME_DATABASE names another
-DB = ACME_DATABASE=$${ACME_DATABASE:-sqlite:///acme.db} $(BIN)/flask --app ./app.py db
+# on the database of make run
+DB = $(BIN)/flask --app ./app.py db
 FILE = acme-$(shell date -u +%Y%m%dT%H%M%SZ).backup
 
 db-upgrade: .venv/run  ## apply missing migrations to the database

@@ -46,11 +46,18 @@ def _fail(message: object) -> NoReturn:
     raise click.ClickException(str(message).strip())
 
 
+def _database() -> str:
+    """The URL of the database, as `make run` would have it."""
+    found = str(flask.current_app.config["ACME_DATABASE"])
+    is_default = found == "memory:" and "ACME_DATABASE" not in os.environ
+    return "sqlite:///acme.db" if is_default else found
+
+
 @contextlib.contextmanager
 def _store() -> Iterator[SqlStore]:
     """The store; its errors become messages."""
     try:
-        store = open_store(flask.current_app.config["ACME_DATABASE"])
+        store = open_store(_database())
         if not isinstance(store, SqlStore):
             raise ValueError("data in memory have no schema and no backups: set ACME_DATABASE")
         with contextlib.closing(store):

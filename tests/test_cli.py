@@ -4,13 +4,14 @@ import getpass
 import json
 import os
 import sys
+from pathlib import Path
 
 import pytest
 
 from database import db
 from test import ACME_BASIC, app, basic_auth
 from tests.accounts import NEW_PASSWORD, call
-from tests.conftest import PASSWORD, configured, run
+from tests.conftest import PASSWORD, ROOT, configured, run
 
 USER = (sys.executable, "-m", "flask", "--app", "./app.py", "user")
 
@@ -107,3 +108,15 @@ def test_commands_read_passwords_from_standard_input(new_database):
     assert run(*USER, "disable", "db", ACME_DATABASE=url).returncode == 0
     res = run(*USER, "password", "acme", stdin=f"{PASSWORD}\n", ACME_DATABASE="memory:")
     assert (res.returncode, "set ACME_DATABASE" in res.stderr) == (1, True)
+
+
+@pytest.mark.parametrize(("env", "name"), [("ACME_DATABASE", "one.db"), (None, "acme.db")])
+def test_make_uses_the_database_of_the_env_file(tmp_path, env, name):
+    """As `make run` does, and by default the same."""
+    (tmp_path / "app.py").symlink_to(ROOT / "app.py")
+    (tmp_path / ".env").write_text(f"{env}=sqlite:///{name}\n" if env else "")
+    make = ["make", "-f", str(ROOT / "Makefile"), "-o", ".venv/run"]
+    command = [*make, f"BIN={Path(sys.executable).parent}", "db-upgrade"]
+    done = run(*command, cwd=tmp_path, ACME_DATABASE=None)
+    assert done.returncode == 0, done.stderr
+    assert [path.name for path in tmp_path.glob("*.db")] == [name]
