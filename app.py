@@ -42,7 +42,7 @@ from security import audit, rate_limit, secret_files
 from security.bounded_queue import cpu_queue, with_pauses
 from security.declarations import accepts_password_alone
 from security.passwords import hash_password
-from tokens import FirstStep, Token
+from tokens import FirstStep, Token, Tokens
 from values import MAX_PAGE, Email, Limit, Login, Name, NewPassword, Numbers, Price, Someone
 from web import cors, csrf, errors, frontend, health, requests, responses
 from web.application import ConfigurationError, Flask
@@ -117,9 +117,9 @@ def get_token(user: fsa.CurrentUser) -> Ok[Token] | Accepted[FirstStep]:
 # web applications like to POST with authentication parameters to get a token
 @app.post("/token", authz="AUTH", authn="param")
 @accepts_password_alone
-def post_token(user: fsa.CurrentUser) -> Created[Token] | Accepted[FirstStep]:
-    """Get a token for a login and password as parameters, and a refresh cookie."""
-    return tokens.sign_in_with_cookie(user)
+def post_token(user: fsa.CurrentUser, cookie: bool = True) -> Created[Tokens] | Accepted[FirstStep]:
+    """Get a token for a login and password as parameters, and a refresh token or cookie."""
+    return tokens.sign_in_to_stay(user, cookie)
 
 
 @app.get("/stuff", authz="AUTH")

@@ -5,6 +5,7 @@ The `/token` routes of the tutorial are in app.py; docs/accounts.md describes th
 
 import time
 import urllib.parse
+from typing import NotRequired
 
 import flask
 import FlaskSimpleAuth as fsa
@@ -24,19 +25,30 @@ from security.sessions import (
     refresh_session,
 )
 from security.totp import check_code, wrong_code
-from values import Code
+from values import Code, RefreshToken
 from web.csrf import refuse_cross_origin
 
-REFRESH_COOKIE = "refresh"
 LOCAL_HOSTS = ("localhost", "127.0.0.1", "::1")  # which a browser reaches without a network
 
 tokens = flask.Blueprint("tokens", __name__)
+
+
+class RefreshCookie(fsa.Cookie):
+    """The value of the refresh cookie."""
+
+    NAME = "refresh"
 
 
 class Token(TypedDict):
     """An access token, valid for ten minutes: send it as `Authorization: Bearer …`."""
 
     token: str
+
+
+class Tokens(Token):
+    """The same, with the refresh token for clients that keep no cookie."""
+
+    refresh: NotRequired[str]
 
 
 class FirstStep(TypedDict):
@@ -50,13 +62,13 @@ def sign_in(login: str) -> Ok[Token] | Accepted[FirstStep]:
     refuse_cross_origin()  # GET /token begins a session
     if step := _first_step(login):
         return step
-    token, _ = begin_session(login, with_cookie=False)
+    token, _ = begin_session(login, can_refresh=False)
     return Token(token=token), 200
 
 
-def sign_in_with_cookie(login: str) -> Created[Token] | Accepted[FirstStep]:
-    """The same, with a refresh cookie."""
-    return _first_step(login) or _with_cookie(login)
+def sign_in_to_stay(login: str, cookie: bool) -> Created[Tokens] | Accepted[FirstStep]:
+    """The same, with a refresh token: as a cookie, or in the body."""
+    return _first_step(login) or _begin_session(login, cookie)
 
 
 def _first_step(login: str) -> Accepted[FirstStep] | None:
@@ -69,12 +81,17 @@ def _first_step(login: str) -> Accepted[FirstStep] | None:
     return {"otp": first_step_token(login, credentials)}, 202
 
 
-def _with_cookie(login: str) -> Created[Token]:
-    token, cookie = begin_session(login, with_cookie=True)
-    headers = {
-        "Location": url_for("users.get_sessions", login=login),
-        "Set-Cookie": _cookie(cookie or "", time.time() + SESSION_SECONDS),
-    }
+def _begin_session(login: str, cookie: bool) -> Created[Tokens]:
+    token, refresh = begin_session(login, can_refresh=True)
+    location = url_for("users.get_sessions", login=login)
+    return _tokens(token, refresh, time.time() + SESSION_SECONDS if cookie else None, location)
+
+
+def _tokens(token: str, refresh: str, expires: float | None, location: str) -> Created[Tokens]:
+    """Two tokens; that for refreshes as a cookie, if it is given when that expires."""
+    if expires is None:
+        return {"token": token, "refresh": refresh}, 201, {"Location": location}
+    headers = {"Location": location, "Set-Cookie": _cookie(refresh, expires)}
     return {"token": token}, 201, headers
 
 
@@ -86,7 +103,7 @@ def _cookie(value: str, expires: float) -> str:
     """
     host = urllib.parse.urlsplit(flask.request.host_url).hostname
     return dump_cookie(
-        REFRESH_COOKIE,
+        RefreshCookie.NAME,
         value,
         max_age=max(0, int(expires - time.time())),
         path="/token",
@@ -97,23 +114,26 @@ def _cookie(value: str, expires: float) -> str:
 
 
 @tokens.post("/token/otp", authz="AUTH", authn="token", realm=OTP_REALM)
-def post_token_otp(code: Code, user: fsa.CurrentUser) -> Created[Token]:
+def post_token_otp(code: Code, user: fsa.CurrentUser, cookie: bool = True) -> Created[Tokens]:
     """Complete a sign-in with a one-time password."""
     if not check_code(user, db.get_otp(user), code):
         raise wrong_code(401)
-    return _with_cookie(user)
+    return _begin_session(user, cookie)
 
 
 @tokens.post("/token/refresh", authz="OPEN")
-def post_token_refresh(refresh: fsa.Cookie = fsa.Cookie("")) -> Created[Token]:
-    """Get a new token for the refresh cookie, which a new one replaces (RFC 9700, rotation)."""
-    refreshed = refresh_session(refresh) if refresh else None
+def post_token_refresh(
+    refresh: RefreshToken | None = None, cookie: RefreshCookie = RefreshCookie("")
+) -> Created[Tokens]:
+    """Get a new token for the refresh token, or the cookie, which a new one replaces (RFC 9700)."""
+    used = refresh or cookie
+    refreshed = refresh_session(used) if used else None
     if not refreshed:
         message = "the session has ended: sign in at /token"
-        raise fsa.ErrorResponse(message, 401, {"Set-Cookie": _cookie("", 0)} if refresh else {})
+        ended = {"Set-Cookie": _cookie("", 0)} if cookie and not refresh else {}
+        raise fsa.ErrorResponse(message, 401, ended)
     token, successor, expires = refreshed
-    location = url_for("post_token")
-    return {"token": token}, 201, {"Location": location, "Set-Cookie": _cookie(successor, expires)}
+    return _tokens(token, successor, None if refresh else expires, url_for("post_token"))
 
 
 @tokens.delete("/token", authz="AUTH", authn="token")
@@ -129,4 +149,5 @@ def delete_token(user: fsa.CurrentUser, all: bool = False) -> Done:  # noqa: A00
 
 def init_app(app: fsa.Flask) -> None:
     """Register the token routes."""
+    app.special_parameter(RefreshCookie, lambda _: flask.request.cookies[RefreshCookie.NAME])
     app.register_blueprint(tokens)

@@ -290,6 +290,23 @@ class Code(str):
         return super().__new__(cls, value)
 
 
+class RefreshToken(str):
+    """A refresh token, as `POST /token` has handed it out: `session.secret`."""
+
+    SECRET = True
+    PATTERN = r"[A-Za-z0-9_-]{1,64}\.[A-Za-z0-9_-]{1,64}"
+    SCHEMA: ClassVar[Schema] = {
+        "type": "string",
+        "pattern": f"^{PATTERN}$",
+        "examples": ["abc.def"],
+    }
+
+    def __new__(cls, value: object) -> Self:
+        if not isinstance(value, str) or not re.fullmatch(cls.PATTERN, value):
+            raise fsa.ErrorResponse("refresh must be a refresh token, as got from /token", 400)
+        return super().__new__(cls, value)
+
+
 class Delete(str):
     """The word `delete`, which confirms a deletion."""
 

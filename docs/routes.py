@@ -20,7 +20,7 @@ import FlaskSimpleAuth as fsa
 import auth
 from database import db
 from openapi.document import SCHEMAS, Document
-from openapi.routes import Route, kind_of, routes
+from openapi.routes import Route, routes
 from security.declarations import permission_of
 from security.sessions import begin_session
 
@@ -85,7 +85,7 @@ def _parameters(route: Route) -> str:
     """The parameters in the query or the body, the optional ones in brackets."""
     found = {"`username`": True, "`password`": True} if route.schemes == ["param"] else {}
     for name, hint in route.parameters.items():
-        if f"{{{name}}}" not in route.path and kind_of(hint) is not fsa.Cookie:
+        if f"{{{name}}}" not in route.path:
             found[f"`{name}`"] = hint.default is hint.empty
     return ", ".join(name if required else f"[{name}]" for name, required in found.items())
 
@@ -125,7 +125,7 @@ def _add_object(app: fsa.Flask, document: dict[str, Any], path: str) -> str:
     operation = document["paths"].get(path, {}).get("post", {})
     body = operation.get("requestBody", {}).get("content", {}).get("application/json", {})
     with app.test_request_context():
-        bearer = {"Authorization": f"Bearer {begin_session('susie', with_cookie=False)[0]}"}
+        bearer = {"Authorization": f"Bearer {begin_session('susie', can_refresh=False)[0]}"}
     with app.test_client() as client:
         added = client.post(path, json=body.get("example", {}), headers=bearer)
     if added.status_code != 201:

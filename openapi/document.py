@@ -52,7 +52,10 @@ SECURITY = {
 def _who(app: fsa.Flask, route: Route) -> str:
     """Who may call and how, in words; a permission is described by its hook's docstring."""
     if route.is_open:
-        return f"Takes the cookie `{route.cookie}`." if route.cookie else "Open: no authentication."
+        if not route.cookie:
+            return "Open: no authentication."
+        other = " or the parameter" if route.cookie in route.parameters else ""
+        return f"Takes the cookie{other} `{route.cookie}`."
     words, rules = [], []
     for who in route.authz:
         if isinstance(who, tuple):
@@ -125,7 +128,8 @@ class Document:
             words = "Refresh cookie, which browsers store and send by themselves."
             place = {"type": "apiKey", "in": "cookie", "name": route.cookie}
             self.security[route.cookie] = place | {"description": words}
-            return [{route.cookie: []}]
+            schemes: list[dict[str, list[str]]] = [{route.cookie: []}]
+            return [*schemes, {}] if route.cookie in route.parameters else schemes
         names = []
         for scheme in route.schemes:
             if scheme in SECURITY:
@@ -179,10 +183,10 @@ class Document:
         """The parameters in the path and, for methods without a body, in the query."""
         found = []
         for name, hint in route.parameters.items():
-            schema = self.schema(kind_of(hint)) if kind_of(hint) is not fsa.Cookie else {}
+            schema = self.schema(kind_of(hint))
             if f"{{{name}}}" in route.path:
                 place = {"in": "path", "required": True, "schema": schema}
-            elif route.method in BODIES or not schema:
+            elif route.method in BODIES:
                 continue
             else:
                 place = {"in": "query", "required": _is_required(hint)}
@@ -197,9 +201,7 @@ class Document:
     def body(self, route: Route) -> dict[str, Any] | None:
         """The body: parameters as JSON, or as a form whose values are strings."""
         hints = {
-            name: hint
-            for name, hint in route.parameters.items()
-            if f"{{{name}}}" not in route.path and kind_of(hint) is not fsa.Cookie
+            name: hint for name, hint in route.parameters.items() if f"{{{name}}}" not in route.path
         }
         if route.method not in BODIES or not (hints or "param" in route.schemes):
             return None

@@ -38,15 +38,22 @@ class Route(NamedTuple):
 
     @property
     def parameters(self) -> dict[str, inspect.Parameter]:
-        """The parameters of requests by their names there."""
+        """The parameters of requests by their names there, without cookies."""
         found = inspect.signature(self.function).parameters.items()
         named = [(k, v) for k, v in found if v.kind is not v.VAR_KEYWORD]
-        return {re.sub("^_(?=.)", "", k): v for k, v in named if kind_of(v) not in SPECIAL}
+        return {
+            re.sub("^_(?=.)", "", k): v
+            for k, v in named
+            if kind_of(v) not in SPECIAL and not is_cookie(kind_of(v))
+        }
 
     @property
     def cookie(self) -> str | None:
         """The name of the cookie that authenticates a request, if any."""
-        return next((k for k, v in self.parameters.items() if kind_of(v) is fsa.Cookie), None)
+        for name, hint in inspect.signature(self.function).parameters.items():
+            if is_cookie(kind_of(hint)):
+                return getattr(kind_of(hint), "NAME", name)
+        return None
 
     @property
     def responses(self) -> dict[int, tuple[Any, str | None]]:
@@ -65,6 +72,11 @@ class Route(NamedTuple):
 def kind_of(hint: inspect.Parameter) -> Any:
     """The type of a parameter without `| None`; `str` if it has no annotation."""
     return without_none(hint_of(hint))
+
+
+def is_cookie(kind: Any) -> bool:
+    """Whether a type is that of a cookie: `fsa.Cookie`, or one of its own with a `NAME`."""
+    return isinstance(kind, type) and issubclass(kind, fsa.Cookie)
 
 
 def routes(app: fsa.Flask) -> Iterator[Route]:

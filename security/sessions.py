@@ -19,7 +19,7 @@ from security.passwords import wrong_password
 from store.base import Credentials, ReusedError, Session
 
 SESSION_SECONDS = 7 * 24 * 3600.0  # from the sign-in; a refresh does not prolong a session
-GRACE_SECONDS = 10.0  # for which a refresh cookie is accepted after its rotation
+GRACE_SECONDS = 10.0  # for which a refresh token is accepted after its rotation
 OTP_REALM = "acme-otp"
 OTP_MINUTES = 5.0  # for the second step of a sign-in
 
@@ -35,16 +35,16 @@ def sha256(secret: str) -> str:
     return hashlib.sha256(secret.encode()).hexdigest()
 
 
-def begin_session(login: str, with_cookie: bool) -> tuple[str, str | None]:
-    """Begin a session: its token, and the value of its refresh cookie if it has one.
+def begin_session(login: str, can_refresh: bool) -> tuple[str, str]:
+    """Begin a session: its token, and its refresh token, "" if it cannot be refreshed.
 
-    A session with a cookie lasts `SESSION_SECONDS`, another one as long as its token. Raises 401 if
-    the user has been disabled, or the credentials have changed, since the password was checked.
+    One that can lasts `SESSION_SECONDS`, another one as long as its token. Raises 401 if the user
+    has been disabled, or the credentials have changed, since the password was checked.
     """
     now = time.time()
     seconds = 60 * flask.current_app.config["FSA_TOKEN_DELAY"]
     secret = None
-    if with_cookie:
+    if can_refresh:
         seconds, secret = SESSION_SECONDS, secrets.token_urlsafe(32)
     session = Session(
         id=secrets.token_urlsafe(16),
@@ -63,7 +63,7 @@ def begin_session(login: str, with_cookie: bool) -> tuple[str, str | None]:
     metrics.add("acme_sign_ins", "right")
     for _ in range(ended):
         audit("oldest session ended", login)
-    return session_token(login, session.id), f"{session.id}.{secret}" if secret else None
+    return session_token(login, session.id), f"{session.id}.{secret}" if secret else ""
 
 
 def _signing_secret() -> str:
@@ -88,15 +88,15 @@ def first_step_token(login: str, credentials: Credentials) -> str:
     return _token(login, OTP_REALM, sha256(credentials.password), OTP_MINUTES)
 
 
-def refresh_session(cookie: str) -> tuple[str, str, float] | None:
-    """A new token, a new refresh cookie and when it expires; None if the session has ended.
+def refresh_session(refresh: str) -> tuple[str, str, float] | None:
+    """A new token, a new refresh token and when it expires; None if the session has ended.
 
-    Refresh token rotation with reuse detection (RFC 9700, 4.14.2): if a cookie is used again after
+    Refresh token rotation with reuse detection (RFC 9700, 4.14.2): if one is used again after
     `GRACE_SECONDS`, it or its successor has been stolen, and the session ends. The new secret is
     derived from the old one, so that browser tabs that are restored at once, all with the same
     cookie, get the same successor.
     """
-    session, _, secret = cookie.partition(".")
+    session, _, secret = refresh.partition(".")
     key = _signing_secret().encode()
     new = hmac.new(key, f"refresh {session} {secret}".encode(), "sha256").hexdigest()
     try:
@@ -104,7 +104,7 @@ def refresh_session(cookie: str) -> tuple[str, str, float] | None:
             session, sha256(secret), sha256(new), time.time(), GRACE_SECONDS
         )
     except ReusedError as e:
-        audit("refresh cookie reused", e.login)
+        audit("refresh token reused", e.login)
         return None
     if not rotated:
         return None

@@ -73,7 +73,7 @@ def test_reused_refresh_cookie_is_audited(target, step):
     cookie = {"Cookie": res.headers["Set-Cookie"].partition(";")[0]}
     step(201, [], "POST", "/token/refresh", None, cookie)
     invented = {"Cookie": f"{session}.x"}
-    reused = ("refresh cookie reused", login, login)
+    reused = ("refresh token reused", login, login)
     step(401, [reused], "POST", "/token/refresh", None, invented)
     step(401, [], "POST", "/token/refresh", None, cookie)
 

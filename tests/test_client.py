@@ -20,6 +20,7 @@ const [url, pass, expressions] = JSON.parse(process.argv.at(-1))
 const { Acme } = module
 const acme = new Acme(url)
 const other = new Acme(url + "/")
+const third = new Acme(url, { cookie: false })
 const found = []
 for (const expression of expressions) {
   try {
@@ -79,6 +80,13 @@ CALLS = [
     ('acme.sessions("sue").then((s) => s.items.length)', 1),
     ('acme.endSession("sue", other.session)', None),
     ('acme.deleteUser("sue", true)', None),
+    # without a cookie; the token has ended, the session has not
+    ("third.helloMe()", ["AcmeError", 401, "missing authentication"]),
+    ('third.signIn("acme", pass)', True),
+    ("third.refresh().then(() => third.refresh())", None),
+    ("third.helloMe()", {"msg": "hello", "user": "acme"}),
+    ("third.signOut()", None),
+    ("third.refresh()", ["AcmeError", 401, "the session has ended: sign in at /token"]),
     # everybody
     ("acme.openapi().then((d) => d.openapi)", "3.1.0"),
     (f"acme.days({AGE}).then((d) => d.days > 9000)", True),

@@ -144,4 +144,4 @@ def test_token_for_a_user_that_there_is_not_is_401(fork):
         with pytest.raises(fsa.ErrorResponse) as error:
             fork.application.create_token("nobody")
         assert error.value.status == 401
-        assert begin_session("acme", with_cookie=False)[1] is None
+        assert begin_session("acme", can_refresh=False)[1] == ""

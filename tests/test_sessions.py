@@ -181,7 +181,7 @@ def test_use_after_the_grace_period_ends_the_session(client, clock, audit_trail)
         client.set_cookie("refresh", cookie, path="/token")
         assert refresh(client).status_code == status
     assert db.get_sessions(login, clock.now) == []
-    assert "refresh cookie reused" in {line["event"] for line in audit_trail()}
+    assert "refresh token reused" in {line["event"] for line in audit_trail()}
 
 
 @IN_PROCESS
@@ -218,7 +218,7 @@ def test_reused_cookie_ends_the_session(client, reuse, clock, audit_trail):
     client.set_cookie("refresh", good, path="/token")
     assert refresh(client).status_code == 401
     assert call("GET", "/hello-me", headers=bearer(first)).status_code == 401
-    assert "refresh cookie reused" in {line["event"] for line in audit_trail()}
+    assert "refresh token reused" in {line["event"] for line in audit_trail()}
 
 
 @IN_PROCESS

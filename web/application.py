@@ -83,4 +83,4 @@ class Flask(fsa.Flask):
 
     def create_token(self, user: str | None = None) -> str:
         """A token for a user, by default the caller, with a session of that duration; else 401."""
-        return begin_session(user or str(self.get_user()), with_cookie=False)[0]
+        return begin_session(user or str(self.get_user()), can_refresh=False)[0]

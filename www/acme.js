@@ -8,7 +8,11 @@
  *
  * The access token is kept in memory only. In a browser, on the server's own origin, there is also a
  * refresh cookie: a request with an expired token is repeated with a new one, and `refresh()`
- * restores the session after a reload. Node.js and other origins have no cookie: sign in again.
+ * restores the session after a reload. Node.js, and browsers on another origin, keep no cookie:
+ *
+ *     const acme = new Acme("http://127.0.0.1:5000", { cookie: false })
+ *
+ * keeps a refresh token in memory instead.
  */
 
 /** @typedef {[name: string, price: number]} Stuff */
@@ -44,12 +48,16 @@ export class Acme {
 	#base
 	#token = ""
 	#otp = "" // the token between the two steps of a sign-in
+	#cookie
+	#refresh = "" // the refresh token, without a cookie
 	/** @type {Promise<void> | undefined} */
 	#refreshing
 
-	/** @param {string} [base]  URL of the server; by default the origin of the document */
-	constructor(base = "") {
+	/** @param {string} [base]  URL of the server; by default the origin of the document
+	 * @param {{cookie?: boolean}} [options]  whether a cookie keeps the refresh token, by default true */
+	constructor(base = "", { cookie = true } = {}) {
 		this.#base = base.replace(/\/$/, "")
+		this.#cookie = cookie
 	}
 
 	/** The login of the authenticated user, "" without a token. */
@@ -68,7 +76,10 @@ export class Acme {
 	 * @param {string} username @param {string} password */
 	async signIn(username, password) {
 		const none = { authorization: "" }
-		return this.#begin(await this.request("POST", "/token", { username, password }, none))
+		const cookie = this.#cookie
+		return this.#begin(
+			await this.request("POST", "/token", { username, password, cookie }, none),
+		)
 	}
 
 	/** Sign in for ten minutes, without a refresh cookie.
@@ -82,12 +93,14 @@ export class Acme {
 	/** @param {string} code  a one-time password */
 	async secondStep(code) {
 		const bearer = { authorization: `Bearer ${this.#otp}` }
-		this.#begin(await this.request("POST", "/token/otp", { code }, bearer))
+		const cookie = this.#cookie
+		this.#begin(await this.request("POST", "/token/otp", { code, cookie }, bearer))
 	}
 
-	/** Get a new token for the refresh cookie; concurrent calls share one request. */
+	/** Get a new token for the refresh token or cookie; concurrent calls share one request. */
 	refresh() {
-		this.#refreshing ??= this.request("POST", "/token/refresh", {}, { authorization: "" })
+		const refresh = this.#refresh || undefined
+		this.#refreshing ??= this.request("POST", "/token/refresh", { refresh }, { authorization: "" })
 			.then((tokens) => void this.#begin(tokens))
 			.finally(() => (this.#refreshing = undefined))
 		return this.#refreshing
@@ -101,7 +114,7 @@ export class Acme {
 
 	/** Drop the token, without a request. */
 	forget() {
-		this.#token = this.#otp = ""
+		this.#token = this.#otp = this.#refresh = ""
 	}
 
 	/** @returns {Promise<{msg: string, user: string}>} */
@@ -290,9 +303,10 @@ export class Acme {
 	}
 
 	// returns whether the sign-in is complete
-	#begin({ token = "", otp = "" }) {
+	#begin({ token = "", otp = "", refresh = "" }) {
 		this.#token = token
 		this.#otp = otp
+		this.#refresh = refresh
 		return token !== ""
 	}
 
