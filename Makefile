@@ -48,7 +48,7 @@ screenshots: .venv/dev  ## take screenshots of the front end, in screenshots/ an
 bench: .venv/dev .venv-bench/bench  ## measure speed beside the peers (QUICK=1: a first look)
 	.venv-bench/bin/python bench/bench.py
 
-bench-check: .venv/dev  ## count the instructions of requests; fails if one takes 3 % more (UPDATE=1: commit to that)
+bench-check: .venv/dev  ## count the instructions of requests; fails if one takes 3 % more (UPDATE=1: commit to that; METRICS=1: what metrics take)
 	$(BIN)/python bench/instructions.py
 
 worst: .venv/dev  ## measure the worst requests; fails over 0.5 s of CPU or 50 MiB

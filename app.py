@@ -25,7 +25,7 @@ import doctor
 import openapi
 import tokens
 import users
-from monitoring import logs, metrics
+from monitoring import logs
 from openapi.returns import (
     Accepted,
     Conflict,
@@ -52,9 +52,8 @@ app = Flask("acme", static_folder=None)
 try:
     secret_files.load()
     app.config.from_pyfile(os.environ.get("ACME_CONFIG", "acme.conf"))
-    # first, so that their hooks after a request run last and see the response as it is sent
+    # first, so that its hook after a request runs last and sees the response as it is sent
     logs.init_app(app)
-    metrics.init_app(app)
     # hooks before a request run in this order, hooks after it in the reverse order:
     # CORS preflights are answered before anything else, and every response gets its headers;
     # a cross-site request (CSRF) is refused before its body is read

@@ -3,6 +3,8 @@
 valgrind counts what a request takes in process, which any machine with the same Python and the same
 packages repeats to 0.5 %. Fails where a request takes 3 % more than in `instructions.json`;
 `UPDATE=1` writes that file. The last line is an empty route of plain Flask, for comparison.
+
+`METRICS=1` counts requests without and with metrics instead, and shows what these take.
 """
 
 import base64
@@ -39,6 +41,11 @@ Application = Callable[[dict[str, Any], Callable[..., Any]], Any]
 
 def _acme() -> tuple[Application, str]:
     """The application, with ten things of its administrator's, and the Authorization of a token."""
+    if os.environ.get("METRICS"):
+        from monitoring import metrics
+
+        metrics.prepare(1)
+
     import app
 
     for n in range(10):
@@ -101,8 +108,8 @@ def serve(where: str) -> None:
                 os._exit(0)
 
 
-def count(where: str) -> dict[str, int]:
-    """The instructions of a request of each kind, in thousands."""
+def count(where: str, metrics: str = "") -> dict[str, int]:
+    """The instructions of a request of each kind, in thousands; `metrics` is true or empty."""
     with tempfile.TemporaryDirectory() as folder:
         environ = {
             **os.environ,
@@ -110,6 +117,7 @@ def count(where: str) -> dict[str, int]:
             "ACME_MODE": "prod",
             "ACME_PASS": "Bench-Pass-1",
             "ACME_TOKEN_SECRET": "0" * 40,
+            "METRICS": metrics,
             "PYTHONHASHSEED": "0",
             "PYTHONPATH": str(ROOT),
         }
@@ -130,8 +138,6 @@ def count(where: str) -> dict[str, int]:
 
 def main() -> None:
     """Count, print, and compare or write."""
-    if not shutil.which("valgrind"):
-        sys.exit("make bench-check needs valgrind: apt-get install valgrind")
     committed = json.loads(FIGURES.read_text())
     python = platform.python_version()
     with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:
@@ -152,8 +158,24 @@ def main() -> None:
         sys.exit(f"slower: {', '.join(slower)}; UPDATE=1 make bench-check commits to that")
 
 
+def compare_metrics() -> None:
+    """Count with and without metrics, and print what they take."""
+    runs = [(where, metrics) for where in ("memory", "SQLite") for metrics in ("", "1")]
+    with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:
+        counted = list(pool.map(lambda run: count(*run), runs))
+    print("instructions of a request, in thousands: without metrics, with them, the ratio")
+    for without, with_metrics in zip(counted[::2], counted[1::2], strict=True):
+        for kind, figure in without.items():
+            ratio = with_metrics[kind] / figure
+            print(f"{kind:<38} {figure:>6} {with_metrics[kind]:>6} {ratio:>6.3f}")
+
+
 if __name__ == "__main__":
+    if not shutil.which("valgrind"):
+        sys.exit("make bench-check needs valgrind: apt-get install valgrind")
     if len(sys.argv) > 1:
         serve(sys.argv[1])
+    elif os.environ.get("METRICS"):
+        compare_metrics()
     else:
         main()

@@ -19,10 +19,8 @@ import time
 from collections.abc import Callable, Iterator
 from typing import Any, Literal, NamedTuple
 
-import flask
-
 from monitoring import logs
-from monitoring.logs import METHODS, route_of
+from monitoring.logs import METHODS, method_of, route_of
 
 ADDRESS = re.compile(r"(?:(?:\[([0-9A-Fa-f:.]+)\]|([0-9.]+)):)?([0-9]{1,5})")
 BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0)  # seconds
@@ -73,7 +71,7 @@ METRICS = {
 Key = tuple[str, ...]  # the name of a metric and the values of its labels
 
 _numbers: Any = None  # of all slots: a memoryview of 64-bit floating-point numbers
-_slot: int | None = None  # where that of this process begins; None if it has none
+own_slot: int | None = None  # where that of this process begins; None: nothing is measured
 _main_pid = 0
 _next = 0  # the slot of the next worker
 _rows: dict[Key, int] = {}  # where the values of each row of this process are
@@ -100,6 +98,7 @@ def prepare(workers: int) -> None:
     slots = 2 * workers + 2
     _numbers = memoryview(mmap.mmap(-1, slots * ROWS * 2 * KEY_BYTES)).cast("d")
     _main_pid = os.getpid()
+    logs.handler.count_loss = lambda: add("acme_log_lines_lost")
 
 
 def _slots() -> list[int]:
@@ -131,9 +130,9 @@ def _before_fork() -> None:
 
 def _after_fork() -> None:
     """In a worker: take the slot; a process that a worker forks has none."""
-    global _slot, _lock
+    global own_slot, _lock
     _lock = threading.Lock()
-    _slot = None
+    own_slot = None
     _rows.clear()
     if _numbers is not None and os.getppid() == _main_pid:
         take(_next)
@@ -141,13 +140,13 @@ def _after_fork() -> None:
 
 def take(slot: int) -> None:
     """Write to a slot: continue its counters, and begin its gauges anew."""
-    global _slot
+    global own_slot
     _numbers[slot + PID] = os.getpid()
     for key, row in _rows_of(slot):
         _rows[key] = row
         if METRICS[key[0]].kind == "gauge":
             _numbers[row] = 0.0
-    _slot = slot
+    own_slot = slot
     add("acme_worker_starts")
 
 
@@ -164,44 +163,38 @@ def _rows_of(slot: int) -> Iterator[tuple[Key, int]]:
 
 def _new_row(key: Key) -> int:
     """Where the values of a new row are; an unread place if all rows are taken."""
-    assert _slot is not None
+    assert own_slot is not None
     with _lock:
         if key in _rows:
             return _rows[key]
-        row = int(_numbers[_slot + USED]) + 1
+        row = int(_numbers[own_slot + USED]) + 1
         text = "\x1f".join(key).encode()
         if row == ROWS or len(text) > KEY_BYTES:
-            return _slot  # the first half of the head
-        start = _slot + row * 2 * NUMBERS
+            return own_slot  # the first half of the head
+        start = own_slot + row * 2 * NUMBERS
         _numbers[start : start + NUMBERS].cast("B")[: len(text)] = text
-        _numbers[_slot + USED] = row  # from here on it is read
+        _numbers[own_slot + USED] = row  # from here on it is read
         _rows[key] = start + NUMBERS
         return start + NUMBERS
 
 
 def add(name: str, *labels: str, number: float = 1.0) -> None:
     """Add to a counter, or to a gauge."""
-    if _slot is None or _numbers is None:
+    if own_slot is None or _numbers is None:
         return
     row = _rows.get((name, *labels)) or _new_row((name, *labels))
     with _lock:
         _numbers[row] += number
 
 
-def observe(name: str, seconds: float, *labels: str) -> None:
-    """Add a time to a summary, or to a histogram."""
-    if _slot is None or _numbers is None:
+def observe(name: str, seconds: float, label: str) -> None:
+    """Add a time to a summary."""
+    if own_slot is None:
         return
-    row = _rows.get((name, *labels)) or _new_row((name, *labels))
-    bucket = row + 1 + bisect.bisect_left(BUCKETS, seconds)
+    row = _rows.get((name, label)) or _new_row((name, label))
     with _lock:
         _numbers[row] += seconds
-        _numbers[bucket] += 1.0
-
-
-def is_on() -> bool:
-    """Whether this process measures."""
-    return _slot is not None
+        _numbers[row + 1] += 1.0
 
 
 def sampled(name: str, function: Callable[[], float], *labels: str) -> None:
@@ -213,7 +206,7 @@ def sample() -> None:
     """Update the gauges with a function, unless that has just been done."""
     global _sampled
     now = time.monotonic()
-    if _slot is None or _numbers is None or now < _sampled + SAMPLE_SECONDS:
+    if own_slot is None or _numbers is None or now < _sampled + SAMPLE_SECONDS:
         return
     _sampled = now
     for key, function in list(_samples.items()):
@@ -241,34 +234,26 @@ def workers() -> int:
     return sum(bool(pid) and _is_alive(pid) for pid in pids)
 
 
-def count_request(response: flask.Response) -> flask.Response:
-    """After a request: count it, and its time."""
-    if _slot is not None and _numbers is not None:
-        request: Any = flask.globals.request_ctx.request
-        seconds = time.perf_counter() - request.started
-        rule, method = request.url_rule, request.method
-        # a dictionary of its own is faster than the names of labels
-        key = rule.rule if rule else "", method, response.status_code
-        row = _requests.get(key) if method in METHODS else None
-        if row is None:
-            labels = route_of(request), method if method in METHODS else "other"
-            name = "acme_request_seconds"
-            row = _new_row((name, *labels, str(response.status_code)))
-            if method in METHODS:
-                _requests[key] = row
-        bucket = row + 1 + bisect.bisect_left(BUCKETS, seconds)
-        with _lock:
-            _numbers[row] += seconds
-            _numbers[bucket] += 1.0
-    return response
+def count_request(request: Any, status: int) -> None:
+    """Count a request, and its time until now."""
+    seconds = time.perf_counter() - request.started
+    rule, method = request.url_rule, request.method
+    # a dictionary of its own is faster than the names of labels
+    row = _requests.get((rule and rule.rule, method, status)) or _request_row(request, status)
+    bucket = row + 1 + bisect.bisect_left(BUCKETS, seconds)
+    with _lock:
+        _numbers[row] += seconds
+        _numbers[bucket] += 1.0
 
 
-_requests: dict[tuple[str, str, int], int] = {}
+def _request_row(request: Any, status: int) -> int:
+    """Where the values of such requests are; it is remembered unless a client has invented it."""
+    row = _new_row(("acme_request_seconds", route_of(request), method_of(request), str(status)))
+    if request.method in METHODS:
+        rule = request.url_rule
+        _requests[rule and rule.rule, request.method, status] = row
+    return row
+
+
+_requests: dict[tuple[str | None, str, int], int] = {}
 os.register_at_fork(after_in_child=_requests.clear)
-
-
-def init_app(app: flask.Flask) -> None:
-    """Count each request, and lost lines of the log, if `prepare` was called."""
-    if _numbers is not None:
-        app.after_request(count_request)
-        logs.handler.count_loss = lambda: add("acme_log_lines_lost")

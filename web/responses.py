@@ -10,6 +10,7 @@ import flask
 import FlaskSimpleAuth as fsa
 import orjson
 
+from monitoring import metrics
 from monitoring.request_id import request_id
 from web import slow_clients
 
@@ -62,7 +63,10 @@ class Response(flask.Response):
         host = environ.get("HTTP_HOST", "").partition(":")[0]
         if environ["wsgi.url_scheme"] == "https" and host != "localhost":
             headers.append(HSTS)
-        return self.get_app_iter(environ), self.status, headers
+        body = self.get_app_iter(environ)
+        if metrics.own_slot is not None:
+            metrics.count_request(environ["werkzeug.request"], self.status_code)
+        return body, self.status, headers
 
     def get_app_iter(self, environ: dict[str, Any]) -> Iterable[bytes]:
         """The body as a list, which a server sends at once, not part by part."""
