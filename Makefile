@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN = .venv/bin
 
-.PHONY: help run reload test install requirements lint types check docs screenshots bench bench-check worst flood mutants mutants-sql clean
+.PHONY: help run reload test install requirements lint types check docs screenshots bench bench-check ha worst flood mutants mutants-sql clean
 .PHONY: db-upgrade backup drill restore export import doctor
 
 help:  ## this list
@@ -23,6 +23,7 @@ requirements: .venv/dev  ## pin what the .in files ask for, with hashes (UPGRADE
 	$(PIN) requirements.in --output-file requirements.txt
 	$(PIN) requirements-dev.in --output-file requirements-dev.txt
 	$(PIN) bench/requirements.in --output-file bench/requirements.txt
+	$(PIN) deploy/ha/requirements.in --output-file deploy/ha/requirements.txt
 
 # for all Pythons from 3.11 and all platforms at once; versions stay as they are unless UPGRADE names them
 PIN = $(BIN)/uv pip compile --quiet --no-config --universal --python-version 3.11 --fork-strategy fewest \
@@ -50,6 +51,11 @@ bench: .venv/dev .venv-bench/bench  ## measure speed beside the peers (QUICK=1: 
 
 bench-check: .venv/dev  ## count the instructions of requests; fails if one takes 3 % more (UPDATE=1: commit to that; METRICS=1: what metrics take)
 	$(BIN)/python bench/instructions.py
+
+ha: .venv/run  ## let machines of a cluster die under load, as root; fails if anything is lost (QUICK=1: one round, ROUNDS=2)
+	@$(BIN)/python -m bench.ha.missing
+	@$(MAKE) --no-print-directory .venv-ha/ha
+	@$(BIN)/python -m bench.ha
 
 worst: .venv/dev  ## measure the worst requests; fails over 0.5 s of CPU or 50 MiB
 	$(BIN)/python bench/worst.py
@@ -90,7 +96,7 @@ import: .venv/run  ## import the export FILE= into an empty database
 	@$(DB) import "$(FILE)"
 
 clean:  ## remove installed and cached files, but neither secrets nor data
-	rm -rf .venv .venv-bench mutants .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf .venv .venv-bench .venv-ha mutants .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # the virtual environments, for running, for development and for benchmarks
@@ -109,4 +115,9 @@ PIP_INSTALL = pip install --quiet --disable-pip-version-check --require-hashes
 .venv-bench/bench: bench/requirements.txt
 	$(PYTHON) -m venv .venv-bench
 	.venv-bench/bin/$(PIP_INSTALL) -r bench/requirements.txt
+	@touch $@
+
+.venv-ha/ha: deploy/ha/requirements.txt
+	$(PYTHON) -m venv .venv-ha
+	.venv-ha/bin/$(PIP_INSTALL) -r deploy/ha/requirements.txt
 	@touch $@

@@ -8,7 +8,7 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 ROOT = Path(__file__).parent.parent
-FILES = ["requirements", "requirements-dev", "bench/requirements"]
+FILES = ["requirements", "requirements-dev", "bench/requirements", "deploy/ha/requirements"]
 # name, extras, version, marker and SHA-256 hashes: neither an address nor an option of pip
 PINNED = re.compile(
     r"([\w.-]+(?:\[[\w, -]+\])?==[^\s;]+(?: ; [^;]+?)?)(?: --hash=sha256:[0-9a-f]{64})+"
@@ -60,7 +60,7 @@ def test_every_direct_requirement_is_pinned_as_asked_for(file):
 
 
 def test_development_and_benchmarks_use_the_versions_that_run():
-    run, development, benchmarks = (versions(pinned(file)) for file in FILES)
+    run, development, benchmarks, _ = (versions(pinned(file)) for file in FILES)
     assert {name: development.get(name) for name in run} == run, "make requirements"
     shared = benchmarks.keys() & development.keys()
     assert {n: benchmarks[n] for n in shared} == {n: development[n] for n in shared}
