@@ -13,7 +13,8 @@ from pathlib import Path
 
 PROCESSES = Path("/proc")
 FOLDER = Path(__file__).resolve().parent
-WAIT_SECONDS = 20  # for the check of the new configuration, and the new process
+CHECK_SECONDS = 60  # for the check of the new configuration
+REPLACE_SECONDS = 2  # from then on, for the new process
 
 
 def _arguments(process: Path) -> list[str]:
@@ -51,14 +52,26 @@ def _environ(pid: int) -> bytes:
         return b""
 
 
+def _is_checking(pid: int) -> bool:
+    """Whether a server has a process that checks the new configuration: see workers.py."""
+    return any(
+        _parent(process) == str(pid) and b"RELOAD_CHECK=1" in _environ(int(process.name))
+        for process in PROCESSES.glob("[0-9]*")
+    )
+
+
 def reload(pid: int) -> bool:
     """Send SIGHUP to a server, and wait; whether it has replaced itself."""
-    before, end = _environ(pid), time.monotonic() + WAIT_SECONDS
+    before, end, has_checked = _environ(pid), time.monotonic() + CHECK_SECONDS, False
     os.kill(pid, signal.SIGHUP)
     while time.monotonic() < end:
-        time.sleep(0.1)
+        time.sleep(0.05)
         if (now := _environ(pid)) != before:
             return bool(now)
+        if _is_checking(pid):
+            has_checked = True
+        elif has_checked:
+            has_checked, end = False, time.monotonic() + REPLACE_SECONDS
     return False
 
 

@@ -183,17 +183,28 @@ def test_reload_reads_code_configuration_and_certificate(place):
     with main_process(cwd=place, **environ) as process:
         wait_for(port)
         first = version()
+
+        def reason():
+            """The line that tells why there was no reload."""
+            (line,) = (line for line in process.lines if "not reloaded" in line)
+            process.lines.remove(line)
+            assert version() == first
+            return line
+
         (place / ".env").write_text("ACME_ORIGINS=nonsense\n")
         process.send_signal(signal.SIGHUP)
         until(lambda: any("not reloaded" in line for line in process.lines))
-        (line,) = (line for line in process.lines if "not reloaded" in line)
-        assert "ACME_ORIGINS" in line
-        assert version() == first
+        assert "ACME_ORIGINS" in reason()
+        half = (place / "key.pem").read_text()[:100]
+        (place / "key.pem").write_text(half)  # while it is being replaced
+        done = run(sys.executable, "reload.py", cwd=place)  # make reload
+        assert (done.returncode, "its log says why" in done.stderr) == (1, True)
+        assert "CERT=cert.pem KEY=key.pem cannot be used" in reason()
         (place / ".env").write_text("ACME_ORIGINS=https://two.org\n")
         code = (place / "acme.py").read_text()
         (place / "acme.py").write_text(code.replace(f'"{first[0]}"', '"9.9.9"'))
         make_certificate(place)
-        done = run(sys.executable, "reload.py", cwd=place)  # make reload
+        done = run(sys.executable, "reload.py", cwd=place)
         assert (done.returncode, done.stdout) == (0, f"acme: process {process.pid} reloaded\n")
         until(lambda: version() == ("9.9.9", "https://two.org"))
         for number in range(4):  # a signal during a reload is not forgotten

@@ -197,6 +197,18 @@ def test_clock_set_back_does_not_prolong_the_grace_period(client, clock):
 
 
 @IN_PROCESS
+def test_clock_set_back_ends_no_session_and_lets_new_ones_begin(client, clock):
+    """By a day, with the newest refresh cookie."""
+    login = new_user()
+    sign_in(client, login)
+    assert refresh(client).status_code == 201
+    clock.now -= 24 * 3600
+    assert refresh(client).status_code == 201
+    sign_in(client, login)
+    assert len(db.get_sessions(login, clock.now)) == 2
+
+
+@IN_PROCESS
 @pytest.mark.parametrize("reuse", ["late", "successor used", "invented"])
 def test_reused_cookie_ends_the_session(client, reuse, clock, audit_trail):
     """Its access tokens are refused too, and the audit trail tells."""
