@@ -12,7 +12,7 @@ import os
 import re
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -46,10 +46,10 @@ def _fail(message: object) -> NoReturn:
     raise click.ClickException(str(message).strip())
 
 
-def database_url(config: Mapping[str, Any], environ: Mapping[str, str] = os.environ) -> str:
+def _database() -> str:
     """The URL of the database, as `make run` would have it."""
-    found = str(config.get("ACME_DATABASE", environ.get("ACME_DATABASE", "memory:")))
-    is_default = found == "memory:" and "ACME_DATABASE" not in environ
+    found = str(flask.current_app.config["ACME_DATABASE"])
+    is_default = found == "memory:" and "ACME_DATABASE" not in os.environ
     return "sqlite:///acme.db" if is_default else found
 
 
@@ -57,7 +57,7 @@ def database_url(config: Mapping[str, Any], environ: Mapping[str, str] = os.envi
 def _store() -> Iterator[SqlStore]:
     """The store; its errors become messages."""
     try:
-        store = open_store(database_url(flask.current_app.config))
+        store = open_store(_database())
         if not isinstance(store, SqlStore):
             raise ValueError("data in memory have no schema and no backups: set ACME_DATABASE")
         with contextlib.closing(store):
@@ -233,16 +233,13 @@ def _change(event: str, login: str) -> Iterator[None]:
     click.echo(f"{login}: {event}")
 
 
-def _password(*about: str) -> str:
-    """Prompt for a password, or read it from standard input; returns its hash.
-
-    `about` is what others know of its user.
-    """
+def _password() -> str:
+    """Prompt for a password, or read it from standard input; returns its hash."""
     if sys.stdin.isatty():
         text = click.prompt("Password", hide_input=True, confirmation_prompt=True)
     else:
         text = sys.stdin.readline().rstrip("\r\n")
-    return hash_password(values.Password(text), *about)
+    return hash_password(values.Password(text))
 
 
 @users.command("list")
@@ -264,7 +261,7 @@ def list_() -> None:
 def add(login: str, email: str) -> None:
     """Add the user LOGIN with the address EMAIL."""
     with _change("user added", login):
-        db.add_user(login, _password(login, email), email, False)
+        db.add_user(login, _password(), email, False)
 
 
 @users.command()
@@ -272,7 +269,7 @@ def add(login: str, email: str) -> None:
 def password(login: str) -> None:
     """Set the password of LOGIN and end all sessions of that user."""
     with _change("password changed", login):
-        db.set_user_pass(login, _password(login))
+        db.set_user_pass(login, _password())
 
 
 @users.command()

@@ -20,6 +20,7 @@ import shlex
 import signal
 import socket
 import sys
+import time
 import types
 import urllib.parse
 from pathlib import Path
@@ -188,17 +189,25 @@ def url_of(listener: socket.socket, tls: bool) -> str:
     return f"{'https' if tls else 'http'}://{f'[{host}]' if ':' in host else host}:{port}"
 
 
-def upgrade(url: str) -> None:
-    """Apply the migrations that the database lacks."""
+def upgrade(url: str, wait: int) -> None:
+    """Apply the migrations that the database lacks; wait some seconds for PostgreSQL."""
+    end = time.monotonic() + (wait if url.startswith("postgresql:") else 0)
     try:
         store = database.open_store(url)
-        if isinstance(store, SqlStore) and (done := migrations.upgrade(store)):
-            print(f"acme: the database has got its schema {', '.join(done)}")
+        while isinstance(store, SqlStore):
+            try:
+                if done := migrations.upgrade(store):
+                    print(f"acme: the database has got its schema {', '.join(done)}")
+                break
+            except fsa.ErrorResponse as e:
+                why = f"{e.__cause__}".partition("\n")[0]
+            if time.monotonic() >= end:
+                sys.exit(f"acme: ACME_DATABASE: {why}")
+            print(f"acme: waiting for the database: {why}", file=sys.stderr, flush=True)
+            time.sleep(1)
         store.close()
     except ValueError as e:
         sys.exit(f"acme: {e}")
-    except fsa.ErrorResponse as e:
-        sys.exit(f"acme: ACME_DATABASE: {e.__cause__}".partition("\n")[0])
 
 
 def place(url: str) -> str:
@@ -368,6 +377,7 @@ def main() -> None:
     connections = str(database.connections_for(workers))
     os.environ.setdefault("ACME_DATABASE_CONNECTIONS", connections)
     drain = integer("ACME_DRAIN", 0, 3600, least=0)  # seconds
+    wait = integer("ACME_WAIT", 30, 3600, least=0)  # seconds
     cert, key = tls_files()
     if memory and workers > 1:
         sys.exit("acme: WORKERS must be 1 in memory, or each would have data of its own")
@@ -375,7 +385,7 @@ def main() -> None:
     if is_check:
         check_reload(url)
     listeners = listening_sockets(workers, tls=bool(cert))
-    upgrade(url)
+    upgrade(url, wait)
     if address:
         metrics.prepare(workers)
     load_application()

@@ -8,8 +8,6 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Literal
 
-import cli
-
 Level = Literal["ok", "warning", "ERROR"]
 
 ROOT = Path(__file__).parents[1]
@@ -63,7 +61,9 @@ class Setup:
     @property
     def database(self) -> str:
         """The URL of the database, as `make run` would have it."""
-        return cli.database_url(self.config, self.environ)
+        found = self.setting("ACME_DATABASE", "memory:")
+        is_default = found == "memory:" and "ACME_DATABASE" not in self.environ
+        return "sqlite:///acme.db" if is_default else found
 
 
 # each yields what it finds, in a thread of its own

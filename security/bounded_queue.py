@@ -41,12 +41,16 @@ class BoundedQueue:
     def __enter__(self) -> None:
         """Take a slot, or wait for one; 503 with Retry-After if the queue is full."""
         with self._lock:
-            if self.is_full:
-                metrics.add("acme_queue_refused", self.what)
-                message = f"too many {self.what} at the same time: try again"
-                raise fsa.ErrorResponse(message, 503, {"Retry-After": "1"})
+            self.check()
             self._inside += 1
         self._slots.acquire()
+
+    def check(self) -> None:
+        """503 with Retry-After if the queue is full."""
+        if self.is_full:
+            metrics.add("acme_queue_refused", self.what)
+            message = f"too many {self.what} at the same time: try again"
+            raise fsa.ErrorResponse(message, 503, {"Retry-After": "1"})
 
     def __exit__(
         self,

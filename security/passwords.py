@@ -5,17 +5,15 @@ import contextlib
 import dataclasses
 import functools
 import os
-import re
 import sys
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import TypeVar, TypeVarTuple, cast
 
 import argon2
 import bcrypt
 import flask
 import FlaskSimpleAuth as fsa
-from zxcvbn_rs_py import zxcvbn
 
 from database import db
 from security.bounded_queue import BoundedQueue
@@ -24,7 +22,6 @@ from store.base import Credentials
 
 # a hash takes a core and 19 MiB; most threads stay free for other requests
 hash_queue = BoundedQueue("sign-ins", running=1, waiting=4)
-JUDGED = 40  # characters of a password that zxcvbn looks at, in at most 0.1 s
 NICE = 10  # priority of a thread that hashes (POSIX nice): lower than all others
 
 R = TypeVar("R")
@@ -65,36 +62,10 @@ def _verify(password: str, reference: str) -> bool:
         return False
 
 
-def hash_password(password: str, *about: str) -> str:
-    """Hash a new password; 400 if it is too weak, 503 if too many wait for a hash.
-
-    `about` is what others know of its user, such as the login: it makes a password guessable.
-    """
-    app = cast(fsa.Flask, flask.current_app)
+def hash_password(password: str) -> str:
+    """Hash a new password; 400 if it is too weak, 503 if too many wait for a hash."""
     with hash_queue:
-        hashed = str(_in_background(app.hash_password, password))
-        _in_background(check_guessable, app.config["ACME_PASSWORD_SCORE"], password, about)
-    return hashed
-
-
-def check_guessable(least: int, password: str, about: Sequence[str] = ()) -> bool:
-    """True for a password with at least a score by zxcvbn, from 0 to 4, else 400.
-
-    zxcvbn estimates how many guesses a password takes: https://github.com/dropbox/zxcvbn.
-    """
-    if least:
-        found = zxcvbn(password[:JUDGED], [word.lower() for text in about for word in words(text)])
-        if int(found.score) < least:
-            feedback = found.feedback
-            advice = [feedback.warning, *feedback.suggestions] if feedback else []
-            text = " ".join(str(line) for line in advice if line)
-            raise fsa.ErrorResponse(f"password is too easy to guess. {text}".rstrip(), 400)
-    return True
-
-
-def words(text: str) -> list[str]:
-    """The parts of a login or an address, and the whole."""
-    return [text, *re.findall(r"\w{3,}", text)]
+        return str(_in_background(cast(fsa.Flask, flask.current_app).hash_password, password))
 
 
 def _is_outdated(reference: str) -> bool:
@@ -113,10 +84,12 @@ def check_password(login: object, password: object) -> Credentials | None:
         raise fsa.ErrorResponse("username and password must be texts", 400)
     dummy_hash: str = flask.current_app.config["ACME_DUMMY_HASH"]
     limiter().check(login)
+    hash_queue.check()
+    # not in the queue, where others would wait for the store as well
+    credentials = db.get_credentials(login)
+    reference = credentials.password if credentials else dummy_hash
     with hash_queue:
         limiter().check(login)  # again, because others may have failed during the wait
-        credentials = db.get_credentials(login)
-        reference = credentials.password if credentials else dummy_hash
         right = _in_background(_verify, password, reference)
         if not right or not credentials or not credentials.active:
             count_failure(login)
@@ -124,6 +97,6 @@ def check_password(login: object, password: object) -> Credentials | None:
         if not _is_outdated(reference):
             return credentials
         new = _in_background(cast(fsa.Flask, flask.current_app).hash_password, password, False)
-        if db.renew_user_pass(login, reference, new):
-            return dataclasses.replace(credentials, password=new)
+    if db.renew_user_pass(login, reference, new):
+        return dataclasses.replace(credentials, password=new)
     return check_password(login, password)  # another request has changed the hash

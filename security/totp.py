@@ -27,11 +27,14 @@ def check_code(
     """
     now = int(time.time())
     totp = pyotp.TOTP(secret or pyotp.random_base32())
-    with totp_lock:
+    around = range(now // totp.interval - 1, now // totp.interval + 2)
+    with totp_lock:  # not during a call of the store, which may be unavailable
         limiter().check(login, everywhere=True)
-        for step in range(now // totp.interval - 1, now // totp.interval + 2):
-            right = hmac.compare_digest(totp.generate_otp(step), code)
-            if right and secret and db.use_otp(login, secret, step, on, session):
-                return True
+        right = [step for step in around if hmac.compare_digest(totp.generate_otp(step), code)]
+        if not right:
+            count_failure(login, everywhere=True)
+    if secret and any(db.use_otp(login, secret, step, on, session) for step in right):
+        return True
+    if right:  # and used before
         count_failure(login, everywhere=True)
-        return False
+    return False

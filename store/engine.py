@@ -14,6 +14,7 @@ import FlaskSimpleAuth as fsa
 from monitoring import metrics
 from store import base
 from store.pool import Pool, PoolTimeoutError
+from store.time_limit import TimeLimit, TimeLimitError, time_limit
 
 log = logging.getLogger("acme")
 
@@ -76,8 +77,11 @@ class Engine(abc.ABC):
         """Whether there is a database to connect to, by a check that does not connect."""
 
     @abc.abstractmethod
-    def connect(self) -> Any:
-        """Open a connection, in autocommit mode."""
+    def connect(self, deadline: float) -> Any:
+        """Open a connection, in autocommit mode, before a time in monotonic seconds.
+
+        It has an attribute `deadline` for its queries, None if they have none.
+        """
 
     @abc.abstractmethod
     def is_usable(self, connection: Any) -> bool:
@@ -90,6 +94,10 @@ class Engine(abc.ABC):
     @abc.abstractmethod
     def is_unavailable(self, e: BaseException) -> bool:
         """Whether an error means that the database is unavailable, not that a query is wrong."""
+
+    def is_lost(self, e: BaseException) -> bool:  # noqa: ARG002
+        """Whether an error that means unavailable concerns all connections, not only its own."""
+        return False
 
     @abc.abstractmethod
     def is_missing_owner(self, e: Exception) -> bool:
@@ -144,7 +152,9 @@ class Engine(abc.ABC):
         """Call `query`, which `named` names in the metrics."""
         is_measured = metrics.own_slot is not None
         start = time.perf_counter() if is_measured else 0.0
-        connection = self._take()
+        limit = time_limit()
+        connection = self._take(limit)
+        connection.deadline = limit.deadline
         try:
             result = query(connection, **values)
         except BaseException as e:
@@ -152,6 +162,8 @@ class Engine(abc.ABC):
             if self.is_unstorable(e):
                 return None
             raise
+        finally:
+            limit.end()
         self.pool.give_back(connection)
         if is_measured:
             name = getattr(named, "__name__", "other")
@@ -174,21 +186,27 @@ class Engine(abc.ABC):
             return self._call(query, confirmed, {})
 
     @contextlib.contextmanager
-    def connection(self) -> Iterator[Any]:
-        """A connection for several queries."""
-        connection = self._take()
+    def connection(self, limit: TimeLimit | None = None) -> Iterator[Any]:
+        """A connection for several queries, which may take any time if no limit is given."""
+        counted = limit or TimeLimit()
+        connection = self._take(counted)
+        connection.deadline = counted.deadline if limit else None
         try:
             yield connection
         except BaseException as e:
             self._after_error(connection, e)
             raise
+        finally:
+            counted.end()
         self.pool.give_back(connection)
 
     @contextlib.contextmanager
-    def transaction(self, begin: Callable[[Any], Any]) -> Iterator[Any]:
+    def transaction(
+        self, begin: Callable[[Any], Any], limit: TimeLimit | None = None
+    ) -> Iterator[Any]:
         """A transaction, all or nothing; 503 unless its changes are durable."""
         start = time.perf_counter() if metrics.own_slot is not None else 0.0
-        with self.connection() as connection:
+        with self.connection(limit) as connection:
             try:
                 begin(connection)
                 yield connection
@@ -204,8 +222,9 @@ class Engine(abc.ABC):
 
     @contextlib.contextmanager
     def changes(self) -> Iterator[Any]:
-        """A transaction for several changes."""
-        with self.turn(), self.transaction(self.queries.begin_change) as connection:
+        """A transaction for several changes, within the time limit of the request."""
+        begin = self.queries.begin_change
+        with self.turn(), self.transaction(begin, time_limit()) as connection:
             yield connection
 
     def close(self) -> None:
@@ -229,16 +248,23 @@ class Engine(abc.ABC):
             return 0
         return self.queries.get_schema_version(connection) or 0
 
-    def _take(self) -> Any:
+    def _take(self, limit: TimeLimit) -> Any:
+        """A connection for a call that begins now; 503 if there is none within its time limit."""
         try:
-            return self.pool.take()
+            return self.pool.take(limit.begin())
         except PoolTimeoutError as e:
+            limit.end()
             why = f"all {self.pool.size} connections are in use: raise ACME_DATABASE_CONNECTIONS"
             metrics.add("acme_store_errors", "no free connection")
             raise self._unavailable(why) from e
+        except TimeLimitError as e:
+            metrics.add("acme_store_errors", "unavailable")
+            raise self._unavailable(e) from e
         except Exception as e:
+            limit.end()
             if self.is_unavailable(e):
                 metrics.add("acme_store_errors", "unavailable")
+                self.pool.close_idle()  # which are to the same server
                 raise self._unavailable(e) from e
             raise
 
@@ -250,6 +276,8 @@ class Engine(abc.ABC):
         if self.is_unavailable(e):
             metrics.add("acme_store_errors", "unavailable")
             self.pool.discard(connection)
+            if self.is_lost(e):
+                self.pool.close_idle()  # which are to the same server
             raise self._unavailable(e) from e
         if isinstance(e, self.driver_error) and not self.is_expected(e):
             metrics.add("acme_store_errors", "error")

@@ -1,6 +1,7 @@
 """A connection pool: a bounded number of connections, which calls take and return."""
 
 import collections
+import math
 import os
 import queue
 import threading
@@ -12,25 +13,29 @@ from typing import Any
 IDLE_SECONDS = 60.0  # then an idle connection is closed
 REAP_SECONDS = 5.0  # between two checks for these
 WAIT_SECONDS = 2.0  # that a call waits for a connection while all are in use
+# calls that have a connection or wait for one; eight threads of a worker stay free, see serve.py
+MAX_CALLS = 39
+EXTRA_WAIT_SECONDS = 0.1  # that others wait, unless such a wait has just failed
 
 
 class PoolTimeoutError(Exception):
-    """All connections stayed in use for `WAIT_SECONDS`."""
+    """All connections stayed in use for `WAIT_SECONDS`, or until the deadline of the call."""
 
 
 class Pool:
     """Connections for all threads; the one returned last is taken first.
 
-    While all are in use calls wait in a queue, in their order. A process that is forked starts
+    While all are in use calls wait in a queue, in their order. Where none of them returns, because
+    the database does not respond, no more than `MAX_CALLS` wait. A process that is forked starts
     with an empty pool: it shares no connection with its parent.
     """
 
     def __init__(
-        self, connect: Callable[[], Any], is_usable: Callable[[Any], bool], size: int
+        self, connect: Callable[[float], Any], is_usable: Callable[[Any], bool], size: int
     ) -> None:
-        self._connect = connect
+        self._connect = connect  # takes a deadline
         self._is_usable = is_usable
-        self.size = size
+        self.size = min(size, MAX_CALLS)
         self._empty()
         with _pools_lock:
             _pools.add(self)
@@ -41,6 +46,7 @@ class Pool:
         self._idle: collections.deque[tuple[Any, float]] = collections.deque()  # since when
         # each call that waits gets one connection, or None, which allows it to open one
         self._waiting: collections.deque[queue.SimpleQueue[Any]] = collections.deque()
+        self._is_stuck = False  # whether a wait has failed, and no connection was returned since
 
     @property
     def connections(self) -> int:
@@ -52,18 +58,21 @@ class Pool:
         """How many of them are idle."""
         return len(self._idle)
 
-    def take(self) -> Any:
-        """A usable idle connection, else a new one; PoolTimeoutError if none becomes free."""
+    def take(self, deadline: float = math.inf) -> Any:
+        """A usable idle connection, else a new one; PoolTimeoutError if none becomes free.
+
+        The deadline is in monotonic seconds.
+        """
         connection = self._idle_one() if not self._waiting else None
         if connection is None:
-            connection = self._wait()
+            connection = self._wait(deadline)
         try:
             if connection is not None:
                 if self._is_usable(connection):
                     return connection
                 connection.close()
             _start_reaper()
-            return self._connect()
+            return self._connect(deadline)
         except BaseException:
             self._closed()
             raise
@@ -74,15 +83,20 @@ class Pool:
         except IndexError:
             return None
 
-    def _wait(self) -> Any:
+    def _wait(self, deadline: float) -> Any:
         """A connection when there is one, None when one may be opened."""
         mine: queue.SimpleQueue[Any] = queue.SimpleQueue()
         with self._lock:
             self._waiting.append(mine)
             self._serve()
+            is_extra = self._open - len(self._idle) + len(self._waiting) > MAX_CALLS
+        seconds = min(WAIT_SECONDS, deadline - time.monotonic())
+        if is_extra:
+            seconds = 0.0 if self._is_stuck else min(EXTRA_WAIT_SECONDS, seconds)
         try:
-            return mine.get(timeout=WAIT_SECONDS)
+            return mine.get(timeout=max(0.0, seconds))
         except queue.Empty:
+            self._is_stuck = True
             with self._lock:
                 if mine in self._waiting:
                     self._waiting.remove(mine)
@@ -102,6 +116,7 @@ class Pool:
     def give_back(self, connection: Any) -> None:
         """Return a connection to the pool."""
         self._idle.append((connection, time.monotonic()))
+        self._is_stuck = False
         if self._waiting:
             with self._lock:
                 self._serve()

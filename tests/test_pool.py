@@ -24,7 +24,7 @@ class Fake:
     lock = threading.Lock()
     usable = True
 
-    def __init__(self):
+    def __init__(self, _deadline=None):
         with self.lock:
             Fake.open += 1
             Fake.most = max(Fake.most, Fake.open)
@@ -103,7 +103,7 @@ def test_call_waits_a_bounded_time(fakes, monkeypatch):
 
 
 def test_failure_to_connect_leaves_room(fakes):
-    def fail():
+    def fail(_deadline):
         raise ConnectionError
 
     connections = fakes(2, fail)

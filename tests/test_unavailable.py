@@ -60,8 +60,8 @@ def test_unwritable_sqlite_is_503(sqlite, pragma, monkeypatch):
     target, _ = sqlite
     connect = database.db.connect
 
-    def limited():
-        connection = connect()
+    def limited(deadline):
+        connection = connect(deadline)
         connection.execute(f"PRAGMA {pragma}")
         return connection
 

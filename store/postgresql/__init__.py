@@ -1,30 +1,36 @@
 """PostgreSQL: any number of processes on any number of machines."""
 
 import contextlib
-import select
 import subprocess
+import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import FlaskSimpleAuth as fsa
 import psycopg
 from psycopg import pq
-from psycopg.conninfo import conninfo_to_dict
+from psycopg._conninfo_attempts import conninfo_attempts
+from psycopg.conninfo import conninfo_to_dict, make_conninfo
+from psycopg.waiting import wait_conn
 
 from store.engine import Backup
 from store.postgresql.backup import environment, opened
 from store.postgresql.prepared import Connection, PreparedAdapter
 from store.sql import SqlStore
 
-# defaults of the URL's parameters, in seconds unless noted as ms: every wait is bounded
+# for the server, in milliseconds: it stops what no request waits for any more
+OPTIONS = "-c statement_timeout=5000 -c idle_in_transaction_session_timeout=10000"
+# defaults of the URL's parameters, in seconds unless noted as ms
 DEFAULTS = {
     "application_name": "acme",
-    "connect_timeout": "3",
-    "keepalives_idle": "10",
-    "keepalives_interval": "5",
+    "keepalives_idle": "5",
+    "keepalives_interval": "2",
     "keepalives_count": "3",
-    "tcp_user_timeout": "10000",  # ms
-    "options": "-c statement_timeout=5000",  # ms
+    "tcp_user_timeout": "5000",  # ms
+    "target_session_attrs": "read-write",
+    "options": OPTIONS,
 }
 # prefixes of SQLSTATE that mean that the database is unavailable
 # (https://www.postgresql.org/docs/current/errcodes-appendix.html)
@@ -43,8 +49,20 @@ UNAVAILABLE = (
     "XX001",  # data corrupted
     "XX002",  # index corrupted
 )
+LOST = ("08", "25006", "57P")  # of these, those of all connections to the server
 # for text that cannot be stored: found by psycopg (NUL), not in PostgreSQL's encoding
 UNSTORABLE = (None, "22021", "22P05")
+
+
+Address = tuple[Any, Any, Any]  # host, port and IP address of an attempt to connect
+
+
+def _address(attempt: dict[str, Any]) -> Address:
+    return attempt.get("host"), attempt.get("port"), attempt.get("hostaddr")
+
+
+class UnconfirmedError(psycopg.OperationalError):
+    """A commit ended with a warning: it may be lost in a failover."""
 
 
 class PostgreSQL(SqlStore):
@@ -64,19 +82,55 @@ class PostgreSQL(SqlStore):
                 "ACME_DATABASE must be like postgresql://user:password@host:5432/database, "
                 "with special characters percent-encoded"
             ) from None
+        if self.parameters["target_session_attrs"] not in ("read-write", "primary"):
+            raise ValueError(
+                f"ACME_DATABASE: target_session_attrs={self.parameters['target_session_attrs']} "
+                "may read from a standby, where sessions that have ended are still valid for a "
+                "while: leave it out"
+            )
+        self._failed: dict[Address, float] = {}  # when attempts to connect failed last
+        self._is_silent = False  # whether the last change that got no result timed out
+        self._trial = threading.Lock()  # of the one change that is tried meanwhile
         super().__init__(connections)
 
     def exists(self) -> bool:
         return True  # only a connection can tell
 
-    def connect(self) -> Connection:
-        return Connection.connect(**self.parameters, autocommit=True)
+    def connect(self, deadline: float) -> Connection:
+        """Connect to the first host that accepts it: those that failed last come last.
+
+        Each of them gets the same share of the time that is left.
+        """
+        attempts = conninfo_attempts(self.parameters)
+        attempts.sort(key=lambda attempt: self._failed.get(_address(attempt), 0.0))
+        errors = []
+        for number, attempt in enumerate(attempts):
+            seconds = (deadline - time.monotonic()) / (len(attempts) - number)
+            try:
+                connection = self._connect_once(attempt, seconds)
+            except psycopg.OperationalError as e:
+                self._failed[_address(attempt)] = time.monotonic()
+                errors.append(f"{e}".partition("\n")[0])
+            else:
+                self._failed.pop(_address(attempt), None)
+                return connection
+        raise psycopg.OperationalError("; ".join(errors))
+
+    def _connect_once(self, attempt: dict[str, Any], seconds: float) -> Connection:
+        """Connect to one host; psycopg's own time limit is in whole seconds, two at least."""
+        limit = float(attempt.get("connect_timeout") or 0)
+        seconds = min(seconds, limit) if limit > 0 else seconds
+        generator = Connection._connect_gen(make_conninfo("", **attempt))
+        try:
+            connection = wait_conn(generator, interval=0.1, timeout=max(0.0, seconds))
+        except psycopg.errors._WaitTimeout:
+            raise psycopg.errors.ConnectionTimeout("the server does not respond") from None
+        connection.autocommit = True
+        return connection
 
     def is_usable(self, connection: Connection) -> bool:
-        # only a server that shuts down sends a message to an idle connection
-        poll = select.poll()
-        poll.register(connection.fileno(), select.POLLIN)
-        return not poll.poll(0)
+        # only a server that shuts down, or becomes a standby, sends to an idle connection
+        return not connection.has_input()
 
     def in_transaction(self, connection: Connection) -> bool:
         return connection.info.transaction_status != pq.TransactionStatus.IDLE
@@ -88,6 +142,10 @@ class PostgreSQL(SqlStore):
             return isinstance(e, psycopg.OperationalError)
         return e.sqlstate.startswith(UNAVAILABLE)
 
+    def is_lost(self, e: BaseException) -> bool:
+        state = getattr(e, "sqlstate", None)
+        return state is None or state.startswith(LOST)
+
     def is_missing_owner(self, e: Exception) -> bool:
         return isinstance(e, psycopg.errors.ForeignKeyViolation)
 
@@ -96,8 +154,33 @@ class PostgreSQL(SqlStore):
             return e.sqlstate in UNSTORABLE
         return isinstance(e, UnicodeEncodeError)  # a lone surrogate
 
+    @contextlib.contextmanager
+    def turn(self) -> Iterator[None]:
+        """After a change without response, one at a time is tried, until there is a response.
+
+        Each change that waits for a synchronous standby takes one of the server's connections,
+        for as long as the standby is away.
+        """
+        is_trial = self._is_silent
+        if is_trial and not self._trial.acquire(blocking=False):
+            raise self._unavailable("changes are not confirmed")
+        try:
+            yield
+            self._is_silent = False
+        except fsa.ErrorResponse as e:
+            if isinstance(e.__cause__, psycopg.errors.ConnectionTimeout):
+                self._is_silent = True
+            elif e.status != 503:
+                self._is_silent = False
+            raise
+        finally:
+            if is_trial:
+                self._trial.release()
+
     def confirm(self, connection: Connection) -> None:
-        pass  # a failed COMMIT is an error
+        # PostgreSQL warns of a commit that is not on the synchronous standby, and calls it done
+        if connection.warning:
+            raise UnconfirmedError(connection.warning)
 
     def statements(self, script: str) -> Iterator[str]:
         yield script

@@ -84,10 +84,12 @@ DROP SCHEMA drill CASCADE;
 -- name: begin()#
 BEGIN ISOLATION LEVEL REPEATABLE READ;
 SET LOCAL statement_timeout = 0;
+SET LOCAL idle_in_transaction_session_timeout = 0;
 
 -- name: begin_alone()#
 BEGIN;
 SET LOCAL statement_timeout = 0;
+SET LOCAL idle_in_transaction_session_timeout = 0;
 -- until the end of the transaction; the number is "acme" in ASCII
 SELECT pg_advisory_xact_lock(1633906021);
 

@@ -17,8 +17,9 @@ from store.pool import PoolTimeoutError
 from store.sql import SqlStore
 from store.sqlite.backup import opened
 from store.sqlite.writers import Writers
+from store.time_limit import TimeLimitError, time_limit
 
-BUSY_TIMEOUT_SECONDS = 5.0  # that a call waits for another transaction
+BUSY_TIMEOUT_SECONDS = 3.0  # that a call waits for another transaction
 CHECK_SECONDS = 1.0  # between two checks that the file was not replaced
 # result codes that mean that the database is unavailable (https://www.sqlite.org/rescode.html)
 UNAVAILABLE = {
@@ -53,6 +54,7 @@ class Connection(sqlite3.Connection):
     """A connection with the file that it was opened on."""
 
     file: File | None = None
+    deadline: float | None = None  # not used: SQLite has its busy timeout
 
 
 class SQLite(SqlStore):
@@ -76,10 +78,13 @@ class SQLite(SqlStore):
 
     @contextlib.contextmanager
     def turn(self) -> Iterator[None]:
+        limit = time_limit()
         try:
-            with self._writers.turn():
+            # the write itself may take as long as the busy timeout
+            with self._writers.turn(limit.begin() - BUSY_TIMEOUT_SECONDS):
+                limit.end()
                 yield
-        except PoolTimeoutError as e:
+        except (PoolTimeoutError, TimeLimitError) as e:
             raise self._unavailable("other writers take too long") from e
 
     def close(self) -> None:
@@ -89,7 +94,7 @@ class SQLite(SqlStore):
     def exists(self) -> bool:
         return self.path.exists()
 
-    def connect(self) -> Connection:
+    def connect(self, deadline: float) -> Connection:  # noqa: ARG002
         file = self._find_file()
         # a deleted file is not created again
         connection = sqlite3.connect(

@@ -9,6 +9,7 @@ processes that do not wait here, such as `sqlite3`.
 import contextlib
 import fcntl
 import io
+import math
 import os
 import time
 from collections.abc import Iterator
@@ -30,7 +31,7 @@ class Writers:
         self._path = path
         self._queue = Pool(self._open, lambda _: True, 1)  # of the lock file, which one may have
 
-    def _open(self) -> IO[bytes]:
+    def _open(self, _deadline: float) -> IO[bytes]:
         """The lock file; where it cannot be opened a file in memory, which locks nothing."""
         try:
             return open(self._path, "ab", opener=_open_private)
@@ -38,14 +39,17 @@ class Writers:
             return io.BytesIO()
 
     @contextlib.contextmanager
-    def turn(self) -> Iterator[None]:
-        """The turn of a writer; PoolTimeoutError if it does not come within `WAIT_SECONDS`."""
-        file = self._queue.take()
+    def turn(self, deadline: float = math.inf) -> Iterator[None]:
+        """The turn of a writer; PoolTimeoutError if it does not come within `WAIT_SECONDS`.
+
+        The deadline is in monotonic seconds.
+        """
+        file = self._queue.take(deadline)
         try:
             if isinstance(file, io.BytesIO):
                 yield
                 return
-            _lock_both(file)
+            _lock_both(file, deadline)
             try:
                 yield
             finally:
@@ -62,8 +66,8 @@ def _open_private(path: str, flags: int) -> int:
     return os.open(path, flags, 0o600)
 
 
-def _lock_both(file: IO[bytes]) -> None:
-    end = time.monotonic() + WAIT_SECONDS
+def _lock_both(file: IO[bytes], deadline: float) -> None:
+    end = min(time.monotonic() + WAIT_SECONDS, deadline)
     _lock(file, NEXT, end)
     try:
         _lock(file, WRITING, end)
