@@ -14,7 +14,8 @@ from pathlib import Path
 PROCESSES = Path("/proc")
 FOLDER = Path(__file__).resolve().parent
 CHECK_SECONDS = 60  # for the check of the new configuration
-REPLACE_SECONDS = 2  # from then on, for the new process
+REPLACE_SECONDS = 2  # from then on, until the process replaces itself
+START_SECONDS = 60  # until it has new workers
 
 
 def _arguments(process: Path) -> list[str]:
@@ -52,26 +53,37 @@ def _environ(pid: int) -> bytes:
         return b""
 
 
-def _is_checking(pid: int) -> bool:
-    """Whether a server has a process that checks the new configuration: see workers.py."""
-    return any(
-        _parent(process) == str(pid) and b"RELOAD_CHECK=1" in _environ(int(process.name))
-        for process in PROCESSES.glob("[0-9]*")
-    )
+def _children(pid: int) -> set[int]:
+    """The workers of a server, and a process that checks a new configuration: see workers.py."""
+    processes = PROCESSES.glob("[0-9]*")
+    return {int(process.name) for process in processes if _parent(process) == str(pid)}
+
+
+def _has_replaced_itself(pid: int, before: bytes) -> bool:
+    """Wait until a server has another environment than before; False if its check refuses."""
+    end, is_checked = time.monotonic() + CHECK_SECONDS, False
+    while time.monotonic() < end:
+        if _environ(pid) != before:
+            return True
+        if any(b"RELOAD_CHECK=1" in _environ(child) for child in _children(pid)):
+            is_checked = True
+        elif is_checked:
+            is_checked, end = False, time.monotonic() + REPLACE_SECONDS
+        time.sleep(0.05)
+    return False
 
 
 def reload(pid: int) -> bool:
-    """Send SIGHUP to a server, and wait; whether it has replaced itself."""
-    before, end, has_checked = _environ(pid), time.monotonic() + CHECK_SECONDS, False
+    """Send SIGHUP to a server, and wait; whether it has new workers."""
+    before, workers = _environ(pid), _children(pid)
     os.kill(pid, signal.SIGHUP)
-    while time.monotonic() < end:
+    if not _has_replaced_itself(pid, before):
+        return False
+    end = time.monotonic() + START_SECONDS
+    while time.monotonic() < end and _environ(pid):
+        if _children(pid) - workers:
+            return True
         time.sleep(0.05)
-        if (now := _environ(pid)) != before:
-            return bool(now)
-        if _is_checking(pid):
-            has_checked = True
-        elif has_checked:
-            has_checked, end = False, time.monotonic() + REPLACE_SECONDS
     return False
 
 

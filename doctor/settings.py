@@ -143,14 +143,16 @@ def check_private(topic: str, what: str, path: Path, allow_group: bool = False) 
 def check_files(setup: Setup) -> Iterator[Finding]:
     """Whether other users can read secrets, or write what Acme executes."""
     topic = "files"
-    findings = check_private(topic, "secrets in", ROOT / ".env")
+    env = ROOT / ".env"
+    has_secrets = not dotenv.dotenv_values(env).keys().isdisjoint(secret_files.NAMES)
+    findings = check_private(topic, "secrets in", env) if has_secrets else []
     for path in secret_files.paths.values():
         # a container's runtime sets the modes in /run/secrets
         if Path("/run/secrets") not in path.absolute().parents:
             findings += check_private(topic, "the secret in", path)
     if key := setup.environ.get("KEY"):
         findings += check_private(topic, "the private key", Path(key), allow_group=True)
-    for path in ROOT, ROOT / setup.environ.get("ACME_CONFIG", "acme.conf"):
+    for path in ROOT, ROOT / setup.environ.get("ACME_CONFIG", "acme.conf"), env:
         if path.exists() and writable_by_others(path):
             text = f"all users can write {path}, which Acme executes"
             findings.append(error(topic, text, f"chmod o-w {path}"))

@@ -1,5 +1,6 @@
 """docs/deployment.md: its commands work, and its lines of the log are those of the code."""
 
+import os
 import re
 import subprocess
 import sysconfig
@@ -57,6 +58,7 @@ def machine(tmp_path):
             "LIVE": f"{tmp_path}/etc/letsencrypt/live/www.example.org",
         }
         script = re.sub(r"(?<![\w.-])/(srv|etc|var)/", rf"{tmp_path}/\1/", script)
+        script = script.replace("install -m 640 -g acme ", f"install -m 640 -g {os.getgid()} ")
         subprocess.run(["bash", "-euo", "pipefail", "-c", script], env=environ, check=True)
         return log.read_text()
 
@@ -78,7 +80,9 @@ def test_few_lines_lead_from_a_bare_debian_to_https(machine, tmp_path):
     assert all(re.search(rule, password) for rule in tutorial.app.config["FSA_PASSWORD_RE"])
     assert len((etc / "acme/token-secret").read_text()) > 32
     assert (etc / "acme").stat().st_mode & 0o077 == 0
-    assert (tmp_path / "srv/acme/.env").read_text() == (ROOT / "deploy/acme.env").read_text()
+    settings = tmp_path / "srv/acme/.env"
+    assert settings.read_text() == (ROOT / "deploy/acme.env").read_text()
+    assert settings.stat().st_mode & 0o777 == 0o640
     assert called.endswith(
         f'curl --config - https://www.example.org/hello-me\nuser = "acme:{password}"\n'
     )

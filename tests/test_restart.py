@@ -28,6 +28,7 @@ from tests.restarts import (
     connect,
     main_process,
     reload,
+    workers_of,
 )
 
 
@@ -204,8 +205,10 @@ def test_reload_reads_code_configuration_and_certificate(place):
         code = (place / "acme.py").read_text()
         (place / "acme.py").write_text(code.replace(f'"{first[0]}"', '"9.9.9"'))
         make_certificate(place)
+        workers = workers_of(process)
         done = run(sys.executable, "reload.py", cwd=place)
         assert (done.returncode, done.stdout) == (0, f"acme: process {process.pid} reloaded\n")
+        assert workers_of(process) - workers
         until(lambda: version() == ("9.9.9", "https://two.org"))
         for number in range(4):  # a signal during a reload is not forgotten
             new = code.replace(f'"{first[0]}"', f'"8.8.{number}"')
