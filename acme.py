@@ -1,17 +1,24 @@
 """AcmeData: users, their sessions and their stuff, in memory."""
 
 import bisect
+import contextlib
 import dataclasses
+import itertools
 import threading
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator
 
 from store.base import (
+    KEY_SECONDS,
+    KEYS_REMOVED,
+    MAX_KEYS,
     MAX_SESSIONS,
+    Claim,
     Credentials,
     Profile,
     ReusedError,
     Session,
     Store,
+    key_in_use,
     last_admin,
     no_stuff,
     no_user,
@@ -20,6 +27,7 @@ from store.base import (
     owns_stuff,
     password_changed,
     stuff_taken,
+    too_many_keys,
     user_taken,
 )
 from values import MAX_PAGE, Email, Login, Name, Price
@@ -42,6 +50,7 @@ class _User:
     otp_step: int = 0
     owned: list[str] = dataclasses.field(default_factory=list)  # the names of their stuff, sorted
     sessions: set[str] = dataclasses.field(default_factory=set)  # the ids of their sessions
+    keys: set[str] = dataclasses.field(default_factory=set)  # their idempotency keys
 
 
 @dataclasses.dataclass
@@ -61,6 +70,8 @@ class AcmeData(Store):
         # Stuff: name -> (owner, price)
         self.stuff: dict[str, tuple[str, float]] = {}
         self.sessions: dict[str, _Rotated] = {}
+        # Idempotency keys, the oldest first: (login, key) -> (claim, answer); None in progress
+        self._answers: dict[tuple[str, str], tuple[Claim, str | None]] = {}
         # Index: the logins, sorted
         self._logins: list[str] = []
         self._swept = 0.0  # when expired sessions were removed
@@ -137,6 +148,8 @@ class AcmeData(Store):
             for name in user.owned:
                 del self.stuff[name]
             self.delete_sessions(login)
+            for key in user.keys:
+                self._answers.pop((login, key), None)
             del self.users[login]
             del self._logins[bisect.bisect_left(self._logins, login)]
 
@@ -302,6 +315,53 @@ class AcmeData(Store):
             names = self.users[owner].owned
             del names[bisect.bisect_left(names, stuff)]
             del self.stuff[stuff]
+
+    def get_answer(self, login: str, key: str, now: float) -> tuple[str, str] | None:
+        claim, answer = self._answers.get((login, key), (None, None))
+        if claim is None or answer is None or claim.now <= now - KEY_SECONDS:
+            return None
+        return claim.fingerprint, answer
+
+    @contextlib.contextmanager
+    def once(self, claim: Claim) -> Iterator[Callable[[str], None]]:
+        # changes by a route that then fails are not undone: there are no transactions in memory
+        name = claim.login, claim.key
+        with self._lock:
+            if name in self._answers and self._answers[name][0].now > claim.now - KEY_SECONDS:
+                raise key_in_use()
+            self._remove_answers(claim.now)
+            if len(self._user(claim.login).keys) >= MAX_KEYS:
+                raise too_many_keys()
+            self._answers.pop(name, None)  # so that it becomes the newest
+            self._answers[name] = claim, None
+            self.users[claim.login].keys.add(claim.key)
+        answers: list[str] = []
+        try:
+            yield answers.append
+        finally:
+            with self._lock:
+                user = self.users.get(claim.login)
+                if answers and user and claim.key in user.keys:
+                    self._answers[name] = claim, answers[0]
+                elif self._answers.get(name, (None,))[0] is claim:
+                    self._remove_answer(*name)
+
+    def _remove_answers(self, now: float) -> None:
+        """Remove a few expired ones."""
+        oldest = list(itertools.islice(self._answers.items(), KEYS_REMOVED))
+        for name, (claim, _) in oldest:
+            if claim.now <= now - KEY_SECONDS:
+                self._remove_answer(*name)
+
+    def _remove_answer(self, login: str, key: str) -> None:
+        del self._answers[login, key]
+        if user := self.users.get(login):
+            user.keys.discard(key)
+
+    @contextlib.contextmanager
+    def isolated(self) -> Iterator[None]:
+        with self._lock:
+            yield
 
     def close(self) -> None:
         pass

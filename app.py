@@ -40,11 +40,21 @@ from openapi.returns import (
 )
 from security import audit, rate_limit, secret_files
 from security.bounded_queue import cpu_queue, with_pauses
-from security.declarations import accepts_password_alone
+from security.declarations import accepts_password_alone, returns_secret
 from security.passwords import hash_password
 from tokens import FirstStep, Token, Tokens
 from values import MAX_PAGE, Email, Limit, Login, Name, NewPassword, Numbers, Price, Someone
-from web import cors, csrf, errors, frontend, health, requests, responses
+from web import (
+    cors,
+    csrf,
+    errors,
+    frontend,
+    health,
+    idempotency,
+    preconditions,
+    requests,
+    responses,
+)
 from web.application import ConfigurationError, Flask
 
 app = Flask("acme", static_folder=None)
@@ -61,6 +71,8 @@ try:
     csrf.init_app(app)
     responses.init_app(app)
     errors.init_app(app)
+    idempotency.init_app(app)
+    preconditions.init_app(app)
     requests.init_app(app)
     # what the authentication hooks use comes before them, and they before the first route:
     # FlaskSimpleAuth initializes itself there
@@ -116,6 +128,7 @@ def get_token(user: fsa.CurrentUser) -> Ok[Token] | Accepted[FirstStep]:
 # web applications like to POST with authentication parameters to get a token
 @app.post("/token", authz="AUTH", authn="param")
 @accepts_password_alone
+@returns_secret
 def post_token(user: fsa.CurrentUser, cookie: bool = True) -> Created[Tokens] | Accepted[FirstStep]:
     """Get a token for a login and password as parameters, and a refresh token or cookie."""
     return tokens.sign_in_to_stay(user, cookie)

@@ -17,6 +17,7 @@ from database import db
 from openapi.returns import Accepted, Created, Done, Ok
 from security.audit import audit
 from security.caller import caller
+from security.declarations import returns_secret
 from security.sessions import (
     OTP_REALM,
     SESSION_SECONDS,
@@ -114,6 +115,7 @@ def _cookie(value: str, expires: float) -> str:
 
 
 @tokens.post("/token/otp", authz="AUTH", authn="token", realm=OTP_REALM)
+@returns_secret
 def post_token_otp(code: Code, user: fsa.CurrentUser, cookie: bool = True) -> Created[Tokens]:
     """Complete a sign-in with a one-time password."""
     if not check_code(user, db.get_otp(user), code):
@@ -122,6 +124,7 @@ def post_token_otp(code: Code, user: fsa.CurrentUser, cookie: bool = True) -> Cr
 
 
 @tokens.post("/token/refresh", authz="OPEN")
+@returns_secret
 def post_token_refresh(
     refresh: RefreshToken | None = None, cookie: RefreshCookie = RefreshCookie("")
 ) -> Created[Tokens]:

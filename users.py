@@ -16,6 +16,7 @@ from database import db
 from openapi.returns import Conflict, Created, Done, JsonResponse, Ok, Page, jsonify, next_page
 from security.audit import audit
 from security.caller import caller
+from security.declarations import returns_secret
 from security.passwords import check_password, hash_password, is_password
 from security.totp import check_code, wrong_code
 from store.base import Profile
@@ -77,6 +78,7 @@ def delete_user(login: str, user: fsa.CurrentUser, stuff: Delete | None = None) 
 
 
 @users.put("/user/<login>/password", authz=("user", "login"))
+@returns_secret  # hashes twice, for which other writers must not wait
 def put_password(
     login: str, password: NewPassword, user: fsa.CurrentUser, current: Password | None = None
 ) -> Done:
@@ -152,6 +154,7 @@ class Secret(TypedDict):
 
 
 @users.post("/user/<login>/otp", authz=("user", "login", "self"), authn="token")
+@returns_secret
 def post_otp(login: str, current: Password) -> Created[Secret] | Conflict:
     """Get a new secret for one-time passwords (RFC 6238), which a PUT with a code switches on.
 

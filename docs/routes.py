@@ -23,6 +23,7 @@ from openapi.document import SCHEMAS, Document
 from openapi.routes import Route, routes
 from security.declarations import permission_of
 from security.sessions import begin_session
+from web.idempotency import WRITES
 
 FILE = Path(__file__).with_suffix(".md")
 # kind of caller: login, and schemes of the credentials
@@ -43,10 +44,16 @@ Parameters are a query string, a form or a JSON object. Those in brackets are op
 with authorization take a bearer token (`token`), HTTP Basic (`basic`), or `username` and `password`
 among the parameters of a body (`param`), as the second table says.
 
-Responses are JSON. Every status from 400 up is `{"error": message}`: 400 for parameters, 401 for
+Responses are JSON. Every status from 400 up is `{{"error": message}}`: 400 for parameters, 401 for
 credentials, 403 for authorization and for other origins (CSRF), 404 for what does not exist, 413
 for a body over 1 MiB, 429 after too many failed attempts, 503 for an overloaded server or an
 unavailable database.
+
+POST, PUT, PATCH and DELETE with authentication take an `Idempotency-Key`: a repeat with the same
+key gets the first response again, and changes nothing; 409 while the first is in progress, and 422
+for another request with the key. Routes whose responses have secrets refuse it: {secret}.
+Where a GET has an `ETag`, changes at the same path take `If-Match`: 412 if it does not match. Their
+responses then have the new one. See [repeats.md](repeats.md).
 
 """
 CALLERS_HEAD = """
@@ -90,7 +97,7 @@ def _parameters(route: Route) -> str:
     return ", ".join(name if required else f"[{name}]" for name, required in found.items())
 
 
-def _responses(operation: dict[str, Any], schemas: dict[str, Any]) -> str:
+def _responses(route: Route, operation: dict[str, Any], schemas: dict[str, Any]) -> str:
     """The responses that the route itself declares: successes, and 409."""
     found = []
     for status, response in operation["responses"].items():
@@ -99,7 +106,7 @@ def _responses(operation: dict[str, Any], schemas: dict[str, Any]) -> str:
             shape = f" `{_shape(content['schema'], schemas)}`" if content else ""
             headers = "".join(f", `{name}`" for name in response.get("headers", ()))
             found.append(f"{status}{shape}{headers}")
-        elif status == "409":
+        elif int(status) in route.responses:
             found.append(status)
     return "; ".join(found)
 
@@ -172,14 +179,19 @@ def markdown(app: fsa.Flask) -> str:
     for route in sorted(routes(app), key=lambda r: (r.path, r.method)):
         operation = document["paths"].get(route.path, {}).get(route.method.lower())
         if operation:
-            responses = _responses(operation, schemas)
+            responses = _responses(route, operation, schemas)
             calls.append([_path(route), operation["summary"], _parameters(route), responses])
         authz = [" ".join(who) if isinstance(who, tuple) else str(who) for who in route.authz]
         authn = route.cookie or route.realm or ", ".join(route.schemes) or "-"
         found = [str(status) for status in statuses(app, route, objects)]
         callers.append([_path(route), ", ".join(authz), authn, *found])
+    secret = [
+        _path(route)
+        for route in sorted(routes(app), key=lambda r: (r.path, r.method))
+        if route.method in WRITES and not route.is_repeatable and not route.is_open
+    ]
     return (
-        HEAD
+        HEAD.format(secret=", ".join(secret))
         + _table(["route", "what it does", "parameters", "responses"], calls)
         + CALLERS_HEAD
         + _table(["route", "authorization", "authentication", *CALLERS], callers)

@@ -17,6 +17,7 @@ from openapi.routes import BODIES, Route, kind_of, routes
 from security.declarations import permission_of
 from values import Schema
 from web.files import File
+from web.idempotency import WRITES
 from web.kinds import item_of, members
 from web.strict_json import MAX_DEPTH
 
@@ -33,13 +34,28 @@ ERRORS = {
     403: "Forbidden for this user, from other origins (CSRF), or for plain HTTP from "
     "another machine.",
     404: "Not found.",
-    409: "Conflict with existing data: the message says with what.",
+    409: "Conflict with existing data: the message says with what. With `Retry-After`: the first "
+    "request with this `Idempotency-Key` is in progress.",
     411: "A form in chunked encoding: send its `Content-Length`.",
+    412: "`If-Match` does not match: get it again.",
     413: "The body is too large.",
-    429: "Too many failed attempts: wait for `Retry-After` seconds.",
+    422: "The `Idempotency-Key` was sent with another request.",
+    429: "Too many failed attempts, or keys: wait for `Retry-After` seconds.",
     503: "The server is overloaded, or the database is unavailable: try again.",
 }
-HEADERS = {401: ["WWW-Authenticate"], 429: ["Retry-After"], 503: ["Retry-After"]}
+HEADERS = {401: ["WWW-Authenticate"], **{code: ["Retry-After"] for code in (409, 429, 503)}}
+REQUEST_HEADERS: dict[str, tuple[str, Schema, str]] = {
+    "Idempotency-Key": (
+        "Repeats with the same key, within 24 hours, get the first answer, and change nothing.",
+        {"minLength": 1, "maxLength": 64, "pattern": r"^[!#-+\--~]+$"},
+        "8e03978e-40d5-43dd-bc93-6894a57f9324",
+    ),
+    "If-Match": (
+        "The `ETag` that was read: if there is another one now, nothing is changed.",
+        {"pattern": r'^(\*|"[!#-~]*")$'},
+        "*",
+    ),
+}
 SECURITY = {
     "token": {
         **{"type": "http", "scheme": "bearer", "bearerFormat": "JWT"},
@@ -196,6 +212,19 @@ class Document:
                 else:
                     place |= {"content": {"application/json": {"schema": schema, **example}}}
             found.append({"name": name} | place)
+        return found + self.request_headers(route)
+
+    def request_headers(self, route: Route) -> list[dict[str, Any]]:
+        """The headers that a write may have."""
+        takes = {
+            "Idempotency-Key": route.is_repeatable,
+            "If-Match": route.has_tag and route.method in WRITES,
+        }
+        found = []
+        for name in (name for name, is_taken in takes.items() if is_taken):
+            words, rules, example = REQUEST_HEADERS[name]
+            schema = {"type": "string", "examples": [example], **rules}
+            found.append({"name": name, "in": "header", "description": words, "schema": schema})
         return found
 
     def body(self, route: Route) -> dict[str, Any] | None:
@@ -252,9 +281,14 @@ class Document:
             if body != Literal[""]:
                 body = get_args(body)[0] if get_origin(body) is JsonResponse else body
                 found[str(status)]["content"] = {"application/json": {"schema": self.schema(body)}}
-            if header:
-                place = {"required": header == "Location", "schema": {"type": "string"}}
-                found[str(status)]["headers"] = {header: place}
+            headers = [header] if header else []
+            if route.has_tag and status == 200:
+                headers.append("ETag")
+            if headers:
+                found[str(status)]["headers"] = {
+                    name: {"required": name == "Location", "schema": {"type": "string"}}
+                    for name in headers
+                }
         kinds = [kind_of(hint) for hint in route.parameters.values()]
         secrets = {"basic", "param"} & {*route.schemes}
         secrets |= {kind for kind in kinds if kind in (values.Code, values.Password)}
@@ -264,9 +298,12 @@ class Document:
             401: signed_in,
             403: True,
             404: "{" in route.path,
+            409: route.is_repeatable,
             411: has_body,
+            412: route.has_tag and route.method in WRITES,
             413: has_body,
-            429: secrets,
+            422: route.is_repeatable,
+            429: secrets or route.is_repeatable,
             503: signed_in or has_body or route.is_queued,
         }
         found |= {str(status): self.error(status) for status, cause in causes.items() if cause}

@@ -9,9 +9,11 @@ import FlaskSimpleAuth as fsa
 from flask.typing import ResponseReturnValue
 
 from security.bounded_queue import is_queued
-from security.declarations import declaration_of
+from security.declarations import declaration_of, may_be_stored
+from web.idempotency import WRITES
 from web.kinds import members, without_none
 from web.parameters import hint_of
+from web.preconditions import tagged_paths
 
 METHODS = ("GET", "POST", "PUT", "PATCH", "DELETE")
 SCHEMES = ["token", "basic", "param"]  # the default, if FSA_AUTH_DEFAULT is not set
@@ -30,6 +32,8 @@ class Route(NamedTuple):
     schemes: list[str]
     realm: str | None
     is_queued: bool  # whether it is 503 while its queue is full
+    is_repeatable: bool  # whether it takes an Idempotency-Key
+    has_tag: bool  # whether its path has an ETag
 
     @property
     def is_open(self) -> bool:
@@ -82,20 +86,26 @@ def is_cookie(kind: Any) -> bool:
 def routes(app: fsa.Flask) -> Iterator[Route]:
     """The routes of an application, one for each path and method."""
     usual = app.config["FSA_AUTH_DEFAULT"] or SCHEMES
+    tagged = tagged_paths(app)
     for rule in app.url_map.iter_rules():
         authz, authn, realm = declaration_of(app, rule.endpoint)
         function = inspect.unwrap(app.view_functions[rule.endpoint])
         authz = authz if isinstance(authz, list) else ["CLOSE" if authz is None else authz]
         authn = [authn] if isinstance(authn, str) else authn or usual
+        path = re.sub(r"<(?:\w+:)?(\w+)>", r"{\1}", rule.rule)
         methods = [method for method in METHODS if method in (rule.methods or ())]
         for method in methods:
             yield Route(
                 name=function.__name__ + ("" if method == methods[0] else f"_{method.lower()}"),
                 method=method,
-                path=re.sub(r"<(?:\w+:)?(\w+)>", r"{\1}", rule.rule),
+                path=path,
                 function=function,
                 authz=authz,
                 schemes=[scheme for scheme in authn if scheme != "none" and authz != ["OPEN"]],
                 realm=realm,
                 is_queued=is_queued(app.view_functions[rule.endpoint]),
+                is_repeatable=method in WRITES
+                and authz != ["OPEN"]
+                and may_be_stored(app, rule.endpoint),
+                has_tag=path in tagged,
             )

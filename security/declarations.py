@@ -62,3 +62,17 @@ def accepts_password_alone(view: View) -> View:
 def password_is_enough(app: fsa.Flask, endpoint: str) -> bool:
     """Whether a route is so marked; `functools.wraps` carries the mark to the view function."""
     return getattr(app.view_functions[endpoint], "accepts_password_alone", False)
+
+
+def returns_secret(view: View) -> View:
+    """Mark a route whose response has a secret, or whose change must not wait in a transaction.
+
+    It refuses an `Idempotency-Key`, because an answer that is to be repeated is stored.
+    """
+    setattr(view, "returns_secret", True)  # noqa: B010
+    return view
+
+
+def may_be_stored(app: fsa.Flask, endpoint: str) -> bool:
+    """Whether the answer of a route may be stored: it is not marked as one with a secret."""
+    return not getattr(app.view_functions[endpoint], "returns_secret", False)

@@ -1,6 +1,7 @@
 """The contract of every store: its calls, its records, and its errors."""
 
 import abc
+import contextlib
 import dataclasses
 from collections.abc import Callable
 from typing import Any
@@ -10,6 +11,9 @@ import FlaskSimpleAuth as fsa
 from values import MAX_PAGE, Email, Login, Name, OtpSecret, PasswordHash, Price
 
 MAX_SESSIONS = 100  # of one user
+KEY_SECONDS = 24 * 3600.0  # for which the answer to an idempotency key is kept
+MAX_KEYS = 100_000  # of one user in that time
+KEYS_REMOVED = 10  # expired ones at most, with each new one
 
 
 @dataclasses.dataclass(frozen=True)
@@ -43,6 +47,16 @@ class Session:
     expires: float
     origin: str  # the address of the client that signed in
     secret: str | None = None  # the hash of the refresh cookie's secret, if there is a cookie
+
+
+@dataclasses.dataclass(frozen=True)
+class Claim:
+    """An idempotency key of a user, and the fingerprint of the request that it stands for."""
+
+    login: str
+    key: str
+    fingerprint: str
+    now: float  # seconds since 1970
 
 
 class ReusedError(Exception):
@@ -224,6 +238,24 @@ class Store(abc.ABC):
         """Delete stuff; 404 for none, 403 if `login` is given and not its owner now."""
 
     @abc.abstractmethod
+    def get_answer(self, login: str, key: str, now: float) -> tuple[str, str] | None:
+        """The fingerprint and the answer that `once` has stored for a key of a user, if any."""
+
+    @abc.abstractmethod
+    def once(self, claim: Claim) -> contextlib.AbstractContextManager[Callable[[str], None]]:
+        """Make all changes of this thread one change, which is stored with its answer under a key.
+
+        Yields a function that takes the answer: if it is not called the changes are undone (in
+        memory they stay). 409 if the key is in use or has an answer, 429 if the user has
+        `MAX_KEYS`, before the first change. Answers expire after `KEY_SECONDS`, and each new one
+        removes a few of these.
+        """
+
+    @abc.abstractmethod
+    def isolated(self) -> contextlib.AbstractContextManager[None]:
+        """Let no other change come between the calls of this thread: 412 if one does."""
+
+    @abc.abstractmethod
     def close(self) -> None:
         """Close all connections; the next call opens one again."""
 
@@ -244,6 +276,23 @@ last_admin = _error(409, "this is the last active administrator")
 owns_stuff = _error(409, "the user owns stuff: pass it with stuff=delete, or remove it before")
 password_changed = _error(403, "the password has been changed meanwhile")
 otp_is_on = _error(409, "one-time passwords are on already")
+
+
+def changed_meanwhile() -> fsa.ErrorResponse:
+    """The error of a change within `isolated` that comes too late."""
+    return fsa.ErrorResponse("precondition failed: it has been changed meanwhile", 412)
+
+
+def key_in_use() -> fsa.ErrorResponse:
+    """The error of a request whose key another one is using."""
+    message = "a request with this Idempotency-Key is in progress: try again"
+    return fsa.ErrorResponse(message, 409, {"Retry-After": "1"})  # seconds
+
+
+def too_many_keys() -> fsa.ErrorResponse:
+    """The error of a user with too many keys."""
+    message = f"you have used {MAX_KEYS} keys in 24 hours: send no Idempotency-Key"
+    return fsa.ErrorResponse(message, 429, {"Retry-After": "3600"})  # seconds
 
 
 # what export, import and count carry
@@ -308,4 +357,5 @@ TABLES = {
 NOT_EXPORTED = {
     "schema_version",  # belongs to the migrations
     "sessions",  # end with the move: all users sign in again
+    "idempotency_keys",  # expire within a day
 }

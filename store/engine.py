@@ -99,6 +99,10 @@ class Engine(abc.ABC):
         """Whether an error that means unavailable concerns all connections, not only its own."""
         return False
 
+    def is_outdated(self, e: BaseException) -> bool:  # noqa: ARG002
+        """Whether an error says that a row has been changed since the transaction has read it."""
+        return False
+
     @abc.abstractmethod
     def is_missing_owner(self, e: Exception) -> bool:
         """Whether an error is the violation of a foreign key."""

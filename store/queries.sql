@@ -102,6 +102,51 @@ DELETE FROM sessions WHERE id = :session AND login = :login;
 -- name: delete_sessions(login, but)!
 DELETE FROM sessions WHERE login = :login AND id <> :but;
 
+-- idempotency keys: lock_key is in engine.sql
+
+-- name: get_answer(login, key, since)^
+SELECT fingerprint, answer FROM idempotency_keys
+WHERE login = :login AND key = :key AND created > :since;
+
+-- name: check_key(login, key, since)^
+-- whether there is an answer, and how many the user has, by the numbers of the newest and oldest
+SELECT
+    EXISTS (
+        SELECT 1 FROM idempotency_keys
+        WHERE login = :login AND key = :key AND created > :since
+    ),
+    COALESCE((
+        SELECT number FROM idempotency_keys
+        WHERE login = :login ORDER BY created DESC LIMIT 1
+    ) - (
+        SELECT number FROM idempotency_keys
+        WHERE login = :login AND created > :since ORDER BY created LIMIT 1
+    ) + 1, 0);
+
+-- name: delete_key(login, key, since)!
+DELETE FROM idempotency_keys WHERE login = :login AND key = :key AND created <= :since;
+
+-- name: add_answer(login, key, fingerprint, now, answer)!
+-- nothing for a user that the same transaction has deleted
+INSERT INTO idempotency_keys (login, key, fingerprint, created, number, answer)
+SELECT login, :key, :fingerprint, :now, COALESCE((
+    SELECT number FROM idempotency_keys WHERE login = :login ORDER BY created DESC LIMIT 1
+), 0) + 1, :answer
+FROM users WHERE login = :login
+ON CONFLICT DO NOTHING;
+
+-- name: delete_user_keys(login)!
+DELETE FROM idempotency_keys WHERE login = :login;
+
+-- name: savepoint()!
+SAVEPOINT part;
+
+-- name: release_savepoint()!
+RELEASE SAVEPOINT part;
+
+-- name: rollback_to_savepoint()!
+ROLLBACK TO SAVEPOINT part;
+
 -- stuff
 
 -- name: delete_user_stuff(login)!

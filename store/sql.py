@@ -8,11 +8,11 @@ import dataclasses
 from typing import Any
 
 from store import base, migrations
-from store.engine import Engine
+from store.units import Units
 from values import MAX_PAGE, Email, Login, Name, Price
 
 
-class SqlStore(Engine, base.Store):
+class SqlStore(Units, base.Store):
     """The calls of a store in SQL, each a query or a transaction."""
 
     def __init__(self, connections: int) -> None:
@@ -88,6 +88,7 @@ class SqlStore(Engine, base.Store):
                 self._lock_admins(connection, login)
                 if stuff:
                     self.queries.delete_user_stuff(connection, login=login)
+                self.queries.delete_user_keys(connection, login=login)
                 self.queries.delete_user(connection, login=login)
         except Exception as e:
             if self.is_missing_owner(e):

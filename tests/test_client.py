@@ -135,6 +135,58 @@ def test_each_method_calls_its_route(url):
         assert value == expected, expression
 
 
+REPEATS = """
+import { Acme } from "./www/acme.js"
+const [url, pass] = JSON.parse(process.argv.at(-1))
+const acme = new Acme(url)
+await acme.signIn("acme", pass)
+const real = fetch
+let keys, fates
+globalThis.fetch = async (url, init) => {
+  keys.push(init.headers["Idempotency-Key"] ?? "")
+  const response = await real(url, init)
+  const fate = fates.shift()
+  if (fate === "lost") throw new TypeError("fetch failed") // once the change has been made
+  const headers = { "Retry-After": fate === "wait" ? "60" : "0" }
+  return fate ? new Response('{"error": "later"}', { status: 503, headers }) : response
+}
+const found = {}
+async function call(name, ...happens) {
+  keys = []
+  fates = happens
+  const result = await eval(name).catch((error) => error.status)
+  found[`${name} ${happens}`] = [result, keys.length, new Set(keys).size, keys[0] !== ""]
+}
+await call('acme.addStuff("r1", 1).then((s) => s.msg)', "lost", "503")
+await call('acme.addStuff("r2", 1)', "lost", "lost", "lost")
+await call('acme.addStuff("r3", 1)', "wait")
+await call('acme.addStuff("r1", 1)')
+await call('acme.deleteStuff("r1").then((s) => s ?? "gone")', "lost")
+await call('acme.stuff().then((s) => s.items.length)', "503")
+await call('acme.newOtp("acme", pass)', "503")
+await call('acme.request("POST", "/len", { p: [] }, { repeat: false })', "503")
+console.log(JSON.stringify(Object.values(found)))
+"""
+# result or status, requests, different keys, whether there is one
+REPEATED = [
+    ["stuff added: r1", 3, 1, True],
+    [0, 3, 1, True],
+    [503, 1, 1, True],
+    [409, 1, 1, True],
+    ["gone", 2, 1, True],
+    [503, 1, 1, False],
+    [503, 1, 1, False],
+    [503, 1, 1, False],
+]
+
+
+def test_writes_are_repeated_within_bounds_and_made_once(url):
+    """After a network error or 503, with one key; neither reads, nor routes that refuse keys."""
+    res = run_node(REPEATS, json.dumps([url, os.environ["ACME_PASS"]]))
+    assert res.returncode == 0, res.stderr
+    assert json.loads(res.stdout) == REPEATED
+
+
 def test_example_of_the_readme_works(url):
     """README's lines work as they stand."""
     lines = re.search(r"<<'JS'\n(.*?)\n +JS\n", (ROOT / "README.md").read_text(), re.S)[1]

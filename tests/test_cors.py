@@ -171,7 +171,7 @@ def test_only_exact_origins_get_cors_headers(target, origin, allowed, method):
         assert "Access-Control-Allow-Credentials" not in res.headers
         if method == "OPTIONS":
             assert res.status == 204
-        names = "Allow, Link, Location, Retry-After, WWW-Authenticate, X-Request-ID"
+        names = "Allow, ETag, Link, Location, Retry-After, WWW-Authenticate, X-Request-ID"
         exposed = names if allowed else None
         assert res.headers.get("Access-Control-Expose-Headers") == exposed
 
@@ -267,7 +267,8 @@ def test_preflight_allows_what_the_front_end_sends(target):
     res = target.send("OPTIONS", "/stuff/x", headers=headers)
     assert (res.status, res.body) == (204, b"")
     allowed = {
-        "Access-Control-Allow-Headers": "Authorization, Content-Type, X-Requested-With",
+        "Access-Control-Allow-Headers": "Authorization, Content-Type, Idempotency-Key, If-Match, "
+        "X-Requested-With",
         "Access-Control-Allow-Methods": "DELETE, GET, PATCH, POST, PUT",
         "Access-Control-Allow-Origin": "https://example.org",
         "Access-Control-Max-Age": "600",

@@ -172,7 +172,7 @@ CREATE INDEX extra_owner_id ON extra (owner, id);
 @pytest.mark.parametrize("kind", SQL)
 def test_migration_for_both_engines_is_applied_to_each(kind, new_database, tmp_path, monkeypatch):
     """The same order, values, defaults and refusals on each."""
-    script = tmp_path / "0003.sql"
+    script = tmp_path / "0099.sql"
     script.write_text(SHARED)
     scripts = migrations.scripts
     monkeypatch.setattr(migrations, "scripts", lambda store: [*scripts(store), script])

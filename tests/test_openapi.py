@@ -73,12 +73,21 @@ def test_document_describes_the_routes(document):
     assert post["responses"]["201"]["headers"]["Location"]["required"]
     assert post["responses"]["409"] == {"$ref": responses + "Conflict"}
     assert set(post["responses"]) == {
-        *("201", "400", "401", "403", "409", "411", "413", "429", "503"),
+        *("201", "400", "401", "403", "409", "411", "413", "422", "429", "503"),
     }
-    patch = paths["/stuff/{sid}"]["patch"]
+    assert [header["name"] for header in post["parameters"]] == ["Idempotency-Key"]
+    patch, get = (paths["/stuff/{sid}"][method] for method in ("patch", "get"))
+    assert [p["name"] for p in patch["parameters"]] == ["sid", "Idempotency-Key", "If-Match"]
+    assert patch["responses"]["412"] == {"$ref": responses + "PreconditionFailed"}
+    assert [p["name"] for p in get["parameters"]] == ["sid"]
+    assert "ETag" in get["responses"]["200"]["headers"]
+    for path in "/token", "/user/{login}/otp", "/days":  # which do not take a key
+        assert "parameters" not in paths[path]["post"] or all(
+            p["in"] != "header" for p in paths[path]["post"]["parameters"]
+        )
     assert patch["x-authz"] == [["stuff", "sid"]]
     assert "Whether a user owns some stuff" in patch["description"]
-    assert [p["in"] for p in patch["parameters"]] == ["path"]
+    assert [p["in"] for p in patch["parameters"]] == ["path", "header", "header"]
     limit, after = paths["/stuff"]["get"]["parameters"]
     assert (limit["in"], limit["required"], limit["schema"]["maximum"]) == ("query", False, 1000)
     assert after["schema"]["maxLength"] == values.Name.MAX_LENGTH
@@ -287,7 +296,8 @@ def test_client_has_each_operation_of_the_document(document):
         )
     for key in found:
         operation = operations[key]
-        names = {parameter["name"] for parameter in operation.get("parameters", ())}
+        parameters = operation.get("parameters", ())
+        names = {p["name"] for p in parameters if p["in"] != "header"}
         body = operation.get("requestBody", {"content": {}})["content"].get("application/json")
         credentials = {"username", "password"} if operation["security"] else {"username"}
         properties = set(body["schema"]["properties"]) if body else set()

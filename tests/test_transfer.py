@@ -202,7 +202,7 @@ def test_table_that_export_would_lose_is_reported(
     kind, script, lost, new_database, tmp_path, monkeypatch
 ):
     """What a migration of a fork adds is carried, or left out on purpose."""
-    file = tmp_path / "0003.sql"
+    file = tmp_path / "0099.sql"
     file.write_text(script)
     scripts = migrations.scripts
     monkeypatch.setattr(migrations, "scripts", lambda store: [*scripts(store), file])

@@ -9,11 +9,12 @@ from web.csrf import is_cross_origin
 
 ORIGIN = re.compile(r"(https?)://(?:[a-z0-9.-]+|\[[0-9a-f:]+\])(:[1-9][0-9]{0,4})?")  # RFC 6454
 CORS_HEADERS = {
-    "Access-Control-Expose-Headers": "Allow, Link, Location, Retry-After, WWW-Authenticate, "
-    "X-Request-ID",
+    "Access-Control-Expose-Headers": "Allow, ETag, Link, Location, Retry-After, "
+    "WWW-Authenticate, X-Request-ID",
 }
 PREFLIGHT_HEADERS = {
-    "Access-Control-Allow-Headers": "Authorization, Content-Type, X-Requested-With",
+    "Access-Control-Allow-Headers": "Authorization, Content-Type, Idempotency-Key, If-Match, "
+    "X-Requested-With",
     "Access-Control-Allow-Methods": "DELETE, GET, PATCH, POST, PUT",
     "Access-Control-Max-Age": "600",  # seconds
 }

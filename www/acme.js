@@ -13,6 +13,8 @@
  *     const acme = new Acme("http://127.0.0.1:5000", { cookie: false })
  *
  * keeps a refresh token in memory instead.
+ *
+ * Each write has an idempotency key: after a network error or a 503 it is repeated, and made once.
  */
 
 /** @typedef {[name: string, price: number]} Stuff */
@@ -27,6 +29,9 @@
 /** @typedef {(text: string, response: Response) => any} Read  converts the body of a response */
 
 const TIMEOUT = 30_000 // milliseconds until the response
+const TRIES = 3 // of a write
+const MAX_WAIT = 5 // seconds between two of them; a server that asks for more gets no repeat
+const ONCE = { repeat: false } // for a route that refuses idempotency keys
 
 /** The error that every method throws. */
 export class AcmeError extends Error {
@@ -108,7 +113,7 @@ export class Acme {
 
 	/** @param {boolean} [all]  end all sessions of the user, not only this one */
 	async signOut(all) {
-		await this.request("DELETE", "/token", { all })
+		await this.request("DELETE", "/token", { all }, ONCE) // a repeat would be 401
 		this.forget()
 	}
 
@@ -196,7 +201,7 @@ export class Acme {
 	/** Set a password, the own one with `current`; all sessions of the user end.
 	 * @param {string} login @param {string} password @param {string} [current] */
 	setPassword(login, password, current) {
-		return this.request("PUT", "/user/{login}/password", { login, password, current })
+		return this.request("PUT", "/user/{login}/password", { login, password, current }, ONCE)
 	}
 
 	/** At most 100, by the time they began: `after` is a page's `next`.
@@ -214,7 +219,7 @@ export class Acme {
 	 * @param {string} login @param {string} current  the password
 	 * @returns {Promise<{secret: string, uri: string, qr: string}>} */
 	newOtp(login, current) {
-		return this.request("POST", "/user/{login}/otp", { login, current })
+		return this.request("POST", "/user/{login}/otp", { login, current }, ONCE)
 	}
 
 	/** Switch one-time passwords on or off, with one of them.
@@ -277,15 +282,19 @@ export class Acme {
 	 * @param {string} method @param {string} path
 	 * @param {Record<string, unknown>} [parameters]  the others go into the query of GET and DELETE,
 	 * else into the body; undefined ones are left out
-	 * @param {{authorization?: string, read?: Read}} [options]  in place of the token, and of JSON
+	 * @param {{authorization?: string, read?: Read, repeat?: boolean}} [options]  in place of the
+	 * token, and of JSON; false for a write of which a repeat would be another one, because its
+	 * route needs no authentication, or one that refuses a key
 	 * @returns {Promise<any>} */
-	async request(method, path, parameters = {}, { authorization, read = json } = {}) {
+	async request(method, path, parameters = {}, { authorization, read = json, repeat = true } = {}) {
 		const names = [...path.matchAll(/{(\w+)}/g)].map(([, name]) => name)
 		const url = this.#base + path.replace(/{(\w+)}/g, (_, name) => segment(parameters[name]))
 		const others = Object.entries(parameters).filter(
 			([name, value]) => value !== undefined && !names.includes(name),
 		)
-		const attempt = (header) => send(method, url, others, header, read)
+		const isKeyed = repeat && method !== "GET" && authorization === undefined && this.#token
+		const key = isKeyed ? newKey() : ""
+		const attempt = (header) => repeated(key, () => send(method, url, others, header, read, key))
 		if (authorization !== undefined) return attempt(authorization)
 
 		const token = this.#token
@@ -345,13 +354,37 @@ function toJson(value) {
 	return large ? `[${value}]` : JSON.stringify(value)
 }
 
+// crypto.randomUUID needs https
+function newKey() {
+	return Array.from(crypto.getRandomValues(new Uint8Array(16)), (n) => n.toString(16)).join("-")
+}
+
+/** Send a request with a key again after a network error or a 503, or if the first is in progress.
+ * @template T @param {string} key @param {() => Promise<T>} attempt */
+async function repeated(key, attempt) {
+	const start = Date.now()
+	for (let tries = 1; ; tries++) {
+		try {
+			return await attempt()
+		} catch (error) {
+			const mayBeMade = error.status === 0 || error.status === 503
+			const again = mayBeMade || (error.status === 409 && error.retryAfter)
+			const wait = error.retryAfter ?? tries * (0.2 + Math.random() * 0.3)
+			const isLate = Date.now() - start > TIMEOUT || wait > MAX_WAIT
+			if (!key || !again || tries === TRIES || isLate) throw error
+			await new Promise((done) => setTimeout(done, wait * 1000))
+		}
+	}
+}
+
 /** Send a request; throws AcmeError unless the status is a success.
  * @param {string} method @param {string} url @param {[name: string, value: unknown][]} parameters
- * @param {string} authorization @param {Read} read */
-async function send(method, url, parameters, authorization, read) {
+ * @param {string} authorization @param {Read} read @param {string} key */
+async function send(method, url, parameters, authorization, read, key) {
 	/** @type {Record<string, string>} */
 	const headers = { "X-Requested-With": "fetch" } // else the browser asks for a password
 	if (authorization) headers.Authorization = authorization
+	if (key) headers["Idempotency-Key"] = key
 	let body
 	if (method === "GET" || method === "DELETE") {
 		const query = new URLSearchParams()

@@ -102,6 +102,15 @@ ROLLBACK;
 -- name: begin_change()!
 BEGIN;
 
+-- name: begin_isolated()!
+BEGIN ISOLATION LEVEL REPEATABLE READ;
+
+-- name: lock_key(login, key)$
+-- false if another transaction has it, without waiting
+SELECT pg_try_advisory_xact_lock(
+    hashtextextended(CAST(:login AS TEXT) || ' ' || CAST(:key AS TEXT), 0)
+);
+
 -- name: lock_admins()
 SELECT login FROM users WHERE admin AND active ORDER BY login FOR UPDATE;
 
@@ -120,6 +129,13 @@ FOR NO KEY UPDATE;
 -- skipping the rows that another transaction deletes prevents deadlock
 DELETE FROM sessions WHERE id IN (
     SELECT id FROM sessions WHERE expires <= :now LIMIT 1000 FOR UPDATE SKIP LOCKED
+);
+
+-- name: delete_expired_keys(since, limit)!
+-- skipping the rows that another transaction deletes prevents deadlock
+DELETE FROM idempotency_keys WHERE (login, key) IN (
+    SELECT login, key FROM idempotency_keys WHERE created <= :since
+    ORDER BY created LIMIT :limit FOR UPDATE SKIP LOCKED
 );
 
 -- name: get_database_size()$

@@ -53,7 +53,13 @@ ROLLBACK;
 -- name: begin_change()!
 BEGIN IMMEDIATE;
 
--- BEGIN IMMEDIATE has locked the whole database: these two need no lock
+-- name: begin_isolated()!
+BEGIN IMMEDIATE;
+
+-- BEGIN IMMEDIATE has locked the whole database: these three need no lock
+
+-- name: lock_key(login, key)$
+SELECT :login IS NOT NULL AND :key IS NOT NULL;
 
 -- name: lock_admins()
 SELECT login FROM users WHERE admin AND active;
@@ -68,6 +74,11 @@ WHERE login = :login AND password = :password AND otp = :otp AND active;
 
 -- name: delete_expired_sessions(now)!
 DELETE FROM sessions WHERE expires <= :now;
+
+-- name: delete_expired_keys(since, limit)!
+DELETE FROM idempotency_keys WHERE (login, key) IN (
+    SELECT login, key FROM idempotency_keys WHERE created <= :since ORDER BY created LIMIT :limit
+);
 
 -- name: get_database_size()$
 SELECT page_count * page_size FROM pragma_page_count(), pragma_page_size();
