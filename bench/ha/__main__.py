@@ -60,7 +60,8 @@ def copy_logs(cluster: Cluster, folder: str) -> None:
 
 
 def main() -> None:
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit("make ha: stopped"))
+    for number in signal.SIGINT, signal.SIGTERM, signal.SIGHUP:
+        signal.signal(number, lambda *_: sys.exit("make ha: stopped"))
     rounds = 1 if os.environ.get("QUICK") else int(os.environ.get("ROUNDS", "2"))
     start = time.monotonic()
     with running() as cluster:

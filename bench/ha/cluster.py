@@ -6,6 +6,7 @@ import json
 import os
 import re
 import secrets
+import signal
 import sys
 import tempfile
 import time
@@ -244,4 +245,6 @@ def running() -> Iterator[Cluster]:
             cluster.start()
             yield cluster
         finally:
+            for number in signal.SIGINT, signal.SIGTERM, signal.SIGHUP:
+                signal.signal(number, signal.SIG_IGN)  # a second Ctrl-C leaves nothing behind
             cluster.stop()
