@@ -195,14 +195,16 @@ def test_unexplained_status_is_noticed(load, status):
     assert not client.stuff
 
 
-def test_conflict_follows_from_an_unconfirmed_change(load, monkeypatch):
-    """After a 503 the change may have been made: 409 then acknowledges it."""
-    replies = iter([(503, {}), (409, {})])
+@pytest.mark.parametrize("patched", [[(200, {})], [(404, {}), (201, {})]])
+def test_conflict_follows_from_an_unconfirmed_change(load, monkeypatch, patched):
+    """After a 503, 409 says that it has been made, and a change of it whether it is acknowledged."""
+    replies = iter([(503, {}), (409, {}), *patched])
     monkeypatch.setattr(Connection, "send", lambda *_, **__: next(replies))
     monkeypatch.setattr("bench.ha.load.REPEAT_SECONDS", 0)
     load.clients[0].add()
     assert not load.failures
     assert len(load.clients[0].stuff) == 1
+    assert not list(replies)
 
 
 def test_slow_requests_and_long_gaps_are_noticed():

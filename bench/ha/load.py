@@ -145,19 +145,30 @@ class Client:
             self.stuff[name] = price
 
     def add(self) -> None:
+        """Add a thing.
+
+        After a 503, a conflict (409) says that it is there, which the primary may say of what no
+        standby has: a change of the same row is acknowledged when both are on the standby.
+        """
         name, price = f"{self.login}-{secrets.token_hex(6)}", float(self._count)
-        self.repeat("POST", "/stuff", {"stuff": name, "price": price}, 201, 409)
+        while True:
+            value = {"stuff": name, "price": price}
+            status, _ = self.repeat("POST", "/stuff", value, 201, later=409)
+            if status == 409:
+                status, _ = self.repeat("PATCH", f"/stuff/{name}", {"price": price}, 200, 404)
+            if status != 404:
+                break
         self.stuff[name] = price
 
     def repeat(
-        self, method: str, path: str, value: Any, good: int, later: int = 0
+        self, method: str, path: str, value: Any, *good: int, later: int = 0
     ) -> tuple[int, Any]:
-        """Send a request until it gets the status `good`, or `later` if it has had a 503 before.
+        """Send a request until it gets a status of `good`, or `later` if it has had a 503 before.
 
         After a 503 the change may have been made: an equal one is then a conflict (409), and a
         session that had to end has ended (401). With a key the answer is the first one again.
         """
-        allowed, key = {good}, secrets.token_hex(16)
+        allowed, key = {*good}, secrets.token_hex(16)
         while True:
             status, found = self.connection.send(method, path, value, self.token, key)
             if status in allowed:
@@ -174,29 +185,42 @@ class Client:
             self.load.wrong(f"{self.login}: {method} {where} has got {status}: {found}")
         return Unexpected()
 
-    def sign_in(self) -> None:
+    def sign_in(self, later: int = 0) -> bool:
+        """Begin a session; False if the status is `later`, which is allowed then."""
         self.token = ""
         value = {"username": self.login, "password": self.password}
-        self.token = self.repeat("POST", "/token", value, 201)[1]["token"]
+        status, found = self.repeat("POST", "/token", value, 201, *([later] if later else []))
+        if status == 201:
+            self.token = found["token"]
+        return status == 201
 
     def change_session(self) -> None:
         """Begin a session, and end the one before."""
         before = self.token
         self.sign_in()
         new, self.token = self.token, before
-        self.repeat("DELETE", "/token", None, 204, 401)
-        self.load.ended.tokens.append((before, time.monotonic()))
+        status, _ = self.repeat("DELETE", "/token", None, 204, later=401)
+        if status == 204:
+            self.load.ended.tokens.append((before, time.monotonic()))
         self.token = new
 
     def change_password(self) -> None:
-        """Set another password, which ends all sessions, and sign in with it."""
+        """Set another password, which ends all sessions, and sign in with it.
+
+        That session is acknowledged when the password is on the standby.
+        """
         before, new = self.password, new_password()
         value = {"password": new, "current": before}
-        self.repeat("PUT", f"/user/{self.login}/password", value, 204, 401)
-        self.load.ended.tokens.append((self.token, time.monotonic()))
+        path = f"/user/{self.login}/password"
+        while True:
+            status, _ = self.repeat("PUT", path, value, 204, later=401)
+            old = self.token
+            self.password = new
+            if self.sign_in(later=401 if status == 401 else 0):
+                break
+            self.password, self.token = before, old  # the change was lost, which got a 503
+        self.load.ended.tokens.append((old, time.monotonic()))
         self.load.ended.passwords.append((self.login, before))
-        self.password = new
-        self.sign_in()
 
 
 class Unexpected(Exception):  # noqa: N818
@@ -255,7 +279,7 @@ class Load:
         admin.sign_in()
         for client in self.clients:
             user = {"login": client.login, "password": client.password, "email": "load@acme.org"}
-            admin.repeat("POST", "/user", user, 201, 409)
+            admin.repeat("POST", "/user", user, 201, later=409)
             client.sign_in()
         for action in [*(client.run for client in self.clients), self.try_ended]:
             threading.Thread(target=action, daemon=True).start()
