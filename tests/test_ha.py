@@ -197,7 +197,7 @@ def test_unexplained_status_is_noticed(load, status):
 
 @pytest.mark.parametrize("patched", [[(200, {})], [(404, {}), (201, {})]])
 def test_conflict_follows_from_an_unconfirmed_change(load, monkeypatch, patched):
-    """After a 503, 409 says that it has been made, and a change of it whether it is acknowledged."""
+    """After a 503, 409 says that it is there, and a change of it whether it is acknowledged."""
     replies = iter([(503, {}), (409, {}), *patched])
     monkeypatch.setattr(Connection, "send", lambda *_, **__: next(replies))
     monkeypatch.setattr("bench.ha.load.REPEAT_SECONDS", 0)

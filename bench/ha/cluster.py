@@ -80,7 +80,7 @@ class Cluster:
         """The URL of the database for a role, through this port of all its hosts."""
         hosts = ",".join(f"{address}:{port}" for address in DATABASES.values())
         password = self._secret(role.removeprefix("acme_"))
-        return f"postgresql://{role}:{password}@{hosts}/acme?target_session_attrs=read-write"
+        return f"postgresql://{role}:{password}@{hosts}/acme"
 
     def _database(self, name: str, address: str) -> Host:
         units = ["etcd", "patroni", "pgbouncer"]
