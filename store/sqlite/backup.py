@@ -2,7 +2,7 @@
 
 import contextlib
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -22,15 +22,18 @@ class SQLiteBackup(Backup):
     def objects(self) -> set[str]:
         return self._store.schema_objects(self._connection)
 
-    def load(self, connection: Any, tables: dict[str, list[str]]) -> int:
-        count = 0
+    def load(self, connection: Any, tables: dict[str, list[str]]) -> None:
         for table, columns in tables.items():
             queries: Any = aiosql.from_str(transfer_queries(table, columns), self._store.driver)
             select, insert = (getattr(queries, f"{verb}_{table}") for verb in ("select", "import"))
             with contextlib.closing(select(self._connection)) as rows:
-                values = (dict(zip(columns, row, strict=True)) for row in rows)
-                count += insert(connection, values)
-        return count
+                insert(connection, self._counted(columns, rows))
+
+    def _counted(self, columns: list[str], rows: Iterable[Any]) -> Iterator[dict[str, Any]]:
+        """The values of rows by column."""
+        for row in rows:
+            self.count_row()
+            yield dict(zip(columns, row, strict=True))
 
 
 @contextlib.contextmanager
