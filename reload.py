@@ -61,14 +61,14 @@ def _children(pid: int) -> set[int]:
 
 def _has_replaced_itself(pid: int, before: bytes) -> bool:
     """Wait until a server has another environment than before; False if its check refuses."""
-    end, is_checked = time.monotonic() + CHECK_SECONDS, False
+    end, check = time.monotonic() + CHECK_SECONDS, None
     while time.monotonic() < end:
-        if _environ(pid) != before:
+        if _environ(pid) not in (before, b""):  # it has none for a moment
             return True
-        if any(b"RELOAD_CHECK=1" in _environ(child) for child in _children(pid)):
-            is_checked = True
-        elif is_checked:
-            is_checked, end = False, time.monotonic() + REPLACE_SECONDS
+        if check is None:
+            check = next((n for n in _children(pid) if b"RELOAD_CHECK=1" in _environ(n)), None)
+        elif check and not _environ(check):
+            check, end = 0, time.monotonic() + REPLACE_SECONDS
         time.sleep(0.05)
     return False
 
@@ -80,7 +80,7 @@ def reload(pid: int) -> bool:
     if not _has_replaced_itself(pid, before):
         return False
     end = time.monotonic() + START_SECONDS
-    while time.monotonic() < end and _environ(pid):
+    while time.monotonic() < end and (PROCESSES / str(pid)).exists():
         if _children(pid) - workers:
             return True
         time.sleep(0.05)
