@@ -187,7 +187,7 @@ def post_user(
     login: Login, password: NewPassword, email: Email, user: fsa.CurrentUser
 ) -> Created[Message] | Conflict:
     """Add a user. With param authentication, `password` is both the caller's and the new user's."""
-    db.add_user(login, hash_password(password), email, False)
+    db.add_user(login, hash_password(password, login, email), email, False)
     audit.audit("user added", user, login)
     location = url_for("users.get_user", login=login)
     return {"msg": f"user added: {login}"}, 201, {"Location": location}

@@ -21,7 +21,7 @@ from database import db
 from security.audit import audit
 from security.caller import caller
 from security.declarations import declaration_of, password_is_enough
-from security.passwords import check_password, wrong_password
+from security.passwords import check_guessable, check_password, wrong_password
 from security.sessions import OTP_REALM, sha256, token_claims, wrong_token
 from store.base import no_user
 from values import Login
@@ -171,5 +171,6 @@ def init_app(app: fsa.Flask) -> None:
         app.group_check(group, is_in)
     for domain, may in PERMISSIONS.items():
         app.object_perms(domain, may)
+    app.password_quality(functools.partial(check_guessable, app.config["ACME_PASSWORD_SCORE"]))
     # the password of an unknown user is checked against it, to take as long as that of a known one
     app.config["ACME_DUMMY_HASH"] = app.hash_password(secrets.token_urlsafe(), check=False)

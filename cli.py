@@ -288,13 +288,16 @@ def _change(event: str, login: str) -> Iterator[None]:
     click.echo(f"{login}: {event}")
 
 
-def _password() -> str:
-    """Prompt for a password, or read it from standard input; returns its hash."""
+def _password(*about: str) -> str:
+    """Prompt for a password, or read it from standard input; returns its hash.
+
+    `about` is what others know of its user.
+    """
     if sys.stdin.isatty():
         text = click.prompt("Password", hide_input=True, confirmation_prompt=True)
     else:
         text = sys.stdin.readline().rstrip("\r\n")
-    return hash_password(values.Password(text))
+    return hash_password(values.Password(text), *about)
 
 
 @users.command("list")
@@ -316,7 +319,7 @@ def list_() -> None:
 def add(login: str, email: str) -> None:
     """Add the user LOGIN with the address EMAIL."""
     with _change("user added", login):
-        db.add_user(login, _password(), email, False)
+        db.add_user(login, _password(login, email), email, False)
 
 
 @users.command()
@@ -324,7 +327,7 @@ def add(login: str, email: str) -> None:
 def password(login: str) -> None:
     """Set the password of LOGIN and end all sessions of that user."""
     with _change("password changed", login):
-        db.set_user_pass(login, _password())
+        db.set_user_pass(login, _password(login))
 
 
 @users.command()

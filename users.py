@@ -91,7 +91,8 @@ def put_password(
     old = checked or db.get_user_pass(login)
     if old and is_password(password, old):
         raise fsa.ErrorResponse("the new password must differ from the old one", 400)
-    db.set_user_pass(login, hash_password(password), checked)
+    hashed = hash_password(password, login, db.get_user(login).email)
+    db.set_user_pass(login, hashed, checked)
     audit("password changed", user, login)
     return "", 204
 

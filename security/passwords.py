@@ -5,15 +5,17 @@ import contextlib
 import dataclasses
 import functools
 import os
+import re
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TypeVar, TypeVarTuple, cast
 
 import argon2
 import bcrypt
 import flask
 import FlaskSimpleAuth as fsa
+from zxcvbn_rs_py import zxcvbn
 
 from database import db
 from security.bounded_queue import BoundedQueue
@@ -22,6 +24,7 @@ from store.base import Credentials
 
 # a hash takes a core and 19 MiB; most threads stay free for other requests
 hash_queue = BoundedQueue("sign-ins", running=1, waiting=4)
+JUDGED = 40  # characters of a password that zxcvbn looks at, in at most 0.1 s
 NICE = 10  # priority of a thread that hashes (POSIX nice): lower than all others
 
 R = TypeVar("R")
@@ -62,10 +65,36 @@ def _verify(password: str, reference: str) -> bool:
         return False
 
 
-def hash_password(password: str) -> str:
-    """Hash a new password; 400 if it is too weak, 503 if too many wait for a hash."""
+def hash_password(password: str, *about: str) -> str:
+    """Hash a new password; 400 if it is too weak, 503 if too many wait for a hash.
+
+    `about` is what others know of its user, such as the login: it makes a password guessable.
+    """
+    app = cast(fsa.Flask, flask.current_app)
     with hash_queue:
-        return str(_in_background(cast(fsa.Flask, flask.current_app).hash_password, password))
+        hashed = str(_in_background(app.hash_password, password))
+        _in_background(check_guessable, app.config["ACME_PASSWORD_SCORE"], password, about)
+    return hashed
+
+
+def check_guessable(least: int, password: str, about: Sequence[str] = ()) -> bool:
+    """True for a password with at least a score by zxcvbn, from 0 to 4, else 400.
+
+    zxcvbn estimates how many guesses a password takes: https://github.com/dropbox/zxcvbn.
+    """
+    if least:
+        found = zxcvbn(password[:JUDGED], [word.lower() for text in about for word in words(text)])
+        if int(found.score) < least:
+            feedback = found.feedback
+            advice = [feedback.warning, *feedback.suggestions] if feedback else []
+            text = " ".join(str(line) for line in advice if line)
+            raise fsa.ErrorResponse(f"password is too easy to guess. {text}".rstrip(), 400)
+    return True
+
+
+def words(text: str) -> list[str]:
+    """The parts of a login or an address, and the whole."""
+    return [text, *re.findall(r"\w{3,}", text)]
 
 
 def _is_outdated(reference: str) -> bool:

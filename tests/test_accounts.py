@@ -90,6 +90,38 @@ def test_last_administrator_stays_however_many_race(kind, new_database):
 
 
 @IN_PROCESS
+@pytest.mark.parametrize(
+    ("password", "said"),
+    [
+        ("Password123", "common"),
+        ("Aa0Aa0Aa0Aa0Aa0Aa0Aa0Aa0Aa0", "epeat"),
+        ("Qwertyuiop12", ""),
+        ("LOGIN-A0", ""),
+        ("PLACE-A0", ""),
+        ("4@8({[<3369&#!1/|0$5+7%2" * 10 + "aA", None),  # as costly as any
+        ("Uncommon-Trumpet-0", None),
+    ],
+)
+def test_guessable_password_is_refused_with_advice(target, monkeypatch, password, said):
+    """As `make run` does, by what is known of the user as well."""
+    monkeypatch.setitem(app.config, "ACME_PASSWORD_SCORE", 3)
+    login, place = new_name("u"), new_name("mail")
+    password = password.replace("LOGIN", login).replace("PLACE", place)
+    body = {"login": login, "password": password, "email": f"some@{place}.org"}
+    admin = token_of(new_user(admin=True))
+    added = call("POST", "/user", body, admin)
+    if said is None:
+        assert added.status_code == 201
+        return
+    db.add_user(login, CHEAP, body["email"], False)
+    changed = call("PUT", f"/user/{login}/password", {"password": password}, admin)
+    for res in added, changed:
+        assert res.status_code == 400
+        assert res.json["error"].startswith("password is too easy to guess")
+        assert said in res.json["error"] and password not in res.text
+
+
+@IN_PROCESS
 def test_new_password_ends_all_sessions(target):
     """A new password ends all sessions; it must be strong, and another one."""
     login = new_user()

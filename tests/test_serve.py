@@ -59,6 +59,8 @@ SERVE = (sys.executable, "serve.py")
         (FLASK, {"ACME_RATE_LIMIT_STORAGE": "redis+sentinel://u:Secret@h/x"}, ["memory://"]),
         (FLASK, {"ACME_CONFIG": "nowhere.conf"}, ["nowhere.conf"]),
         (SERVE, {"ACME_PASS": "AcmePass", "ACME_TOKEN_SECRET": "x" * 32}, ["ACME_PASS"]),
+        (SERVE, {"ACME_PASS": "Aa0-xyzvw"}, ["ACME_PASS", "too short", "10 characters"]),
+        (SERVE, {"ACME_PASS": "Password123"}, ["ACME_PASS", "easy to guess", "common"]),
         (SERVE, {"HOST": "0.0.0.0"}, ["HOST=0.0.0.0", "TLS"]),
         (SERVE, {"HOST": "example"}, ["HOST=example", "IP address"]),
         (SERVE, {"HOST": "127.0.0.1", "PORT": "http"}, ["PORT=http"]),

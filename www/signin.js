@@ -80,7 +80,7 @@ export function signInView() {
 /** A field for a new password; the hint is the rule of acme.conf. */
 export const passwordField = (label) => ({
 	...{ name: "password", label, type: "password", autocomplete: "new-password" },
-	hint: "5 characters or more, with A to Z, a to z and 0 to 9 among them",
+	hint: "10 characters or more that are hard to guess, with A to Z, a to z and 0 to 9 among them",
 })
 
 /** A field for a one-time password. */
