@@ -13,7 +13,7 @@ import re
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -49,10 +49,10 @@ def _fail(message: object) -> NoReturn:
     raise click.ClickException(str(message).strip())
 
 
-def _database() -> str:
+def database_url(config: Mapping[str, Any], environ: Mapping[str, str] = os.environ) -> str:
     """The URL of the database, as `make run` would have it."""
-    found = str(flask.current_app.config["ACME_DATABASE"])
-    is_default = found == "memory:" and "ACME_DATABASE" not in os.environ
+    found = str(config.get("ACME_DATABASE", environ.get("ACME_DATABASE", "memory:")))
+    is_default = found == "memory:" and "ACME_DATABASE" not in environ
     return "sqlite:///acme.db" if is_default else found
 
 
@@ -60,7 +60,7 @@ def _database() -> str:
 def _store() -> Iterator[SqlStore]:
     """The store; its errors become messages."""
     try:
-        store = open_store(_database())
+        store = open_store(database_url(flask.current_app.config))
         if not isinstance(store, SqlStore):
             raise ValueError("data in memory have no schema and no backups: set ACME_DATABASE")
         with contextlib.closing(store):

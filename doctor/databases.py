@@ -198,6 +198,10 @@ def check_postgresql(setup: Setup, store: Any, queries: Any) -> Iterator[Finding
             yield error("durability", text, remedy)
         yield check_replication(commit, has_names, *queries.get_standbys(connection))
         yield from check_archive(*queries.get_archiver(connection))
+        if names := queries.get_idle_slots(connection):
+            text = f"no reader of the replication slot {names}: WAL stays, and fills the disk"
+            remedy = "start its reader (pg_receivewal, a standby), or pg_drop_replication_slot()"
+            yield warning("backups", text, remedy)
     yield check_clock(behind)
 
 

@@ -8,6 +8,8 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Literal
 
+import cli
+
 Level = Literal["ok", "warning", "ERROR"]
 
 ROOT = Path(__file__).parents[1]
@@ -61,9 +63,7 @@ class Setup:
     @property
     def database(self) -> str:
         """The URL of the database, as `make run` would have it."""
-        found = self.setting("ACME_DATABASE", "memory:")
-        is_default = found == "memory:" and "ACME_DATABASE" not in self.environ
-        return "sqlite:///acme.db" if is_default else found
+        return cli.database_url(self.config, self.environ)
 
 
 # each yields what it finds, in a thread of its own

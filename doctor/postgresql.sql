@@ -33,3 +33,7 @@ SELECT
     CAST(EXTRACT(EPOCH FROM clock_timestamp() - last_archived_time) AS DOUBLE PRECISION),
     COALESCE(last_failed_time > COALESCE(last_archived_time, '-infinity'), false)
 FROM pg_stat_archiver;
+
+-- name: get_idle_slots()$
+-- the names of replication slots without a reader
+SELECT string_agg(slot_name, ', ' ORDER BY slot_name) FROM pg_replication_slots WHERE NOT active;

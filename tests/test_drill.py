@@ -76,6 +76,17 @@ def test_drill_restores_a_named_backup(url, tmp_path):
         assert "the backup is good" in command("drill", tmp_path / "monday.backup")
 
 
+def test_tables_of_litestream_are_left_out(new_database, tmp_path):
+    """Backups and exports of a database that Litestream replicates work as others do."""
+    with configured(new_database("sqlite")):
+        with db.connection() as connection:
+            connection.execute("CREATE TABLE _litestream_seq (id INTEGER PRIMARY KEY, seq INTEGER)")
+            connection.execute("CREATE TABLE _litestream_lock (id INTEGER)")
+        command("backup", tmp_path)
+        assert "the backup is good" in command("drill", tmp_path)
+        command("export", tmp_path / "rows")
+
+
 def test_drill_after_the_database_is_lost(new_database, tmp_path):
     """What the backup is for."""
     url = new_database("sqlite")

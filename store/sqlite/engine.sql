@@ -23,9 +23,10 @@ PRAGMA journal_mode = DELETE;
 SELECT EXISTS (SELECT 1 FROM sqlite_schema WHERE type = 'table' AND name = 'schema_version');
 
 -- name: get_columns()
--- without generated ones
+-- without generated ones, and those of Litestream
 SELECT t.name, c.name FROM sqlite_schema AS t, pragma_table_xinfo(t.name) AS c
 WHERE t.type = 'table' AND t.name NOT LIKE 'sqlite\_%' ESCAPE '\' AND c.hidden = 0
+    AND t.name NOT IN ('_litestream_seq', '_litestream_lock')
 ORDER BY t.name, c.cid;
 
 -- name: get_references()
@@ -33,9 +34,11 @@ SELECT t.name, f."table" FROM sqlite_schema AS t, pragma_foreign_key_list(t.name
 WHERE t.type = 'table';
 
 -- name: get_schema_objects()
--- without the tables of ANALYZE
+-- without the tables of ANALYZE and of Litestream
 SELECT type || ' ' || name || ': ' || COALESCE(sql, '') FROM sqlite_schema
-WHERE NOT (type = 'table' AND name LIKE 'sqlite\_stat%' ESCAPE '\');
+WHERE NOT (type = 'table' AND (
+    name LIKE 'sqlite\_stat%' ESCAPE '\' OR name IN ('_litestream_seq', '_litestream_lock')
+));
 
 -- name: begin()!
 BEGIN;
