@@ -136,7 +136,12 @@ TROUBLE = {
     "repeated secret": ({"ACME_TOKEN_SECRET": "Acme" * 12}, E, "secrets", "openssl rand"),
     "sequence": ({"ACME_TOKEN_SECRET": "abcdefghijklmnopqrstuvwxyz0123456789"}, E, "secrets", ""),
     "example": ({"ACME_PASS": "Some-Pass-1"}, E, "secrets", "ACME_PASS is an example"),
-    "weak password": ({"ACME_PASS": "Password-123"}, W, "secrets", "ACME_PASS is too easy to guess"),
+    "weak password": (
+        {"ACME_PASS": "Password-123"},
+        W,
+        "secrets",
+        "ACME_PASS is too easy to guess",
+    ),
     "mode of .env": (
         lambda p: file(p, ".env", b"ACME_PASS=x", 0o644) and {},
         E,
