@@ -26,7 +26,7 @@ FAKES = {
     "systemctl": "",
     "nginx": "",
     "curl": "cat >> $LOG",
-    "git": 'test "$1" = clone && cp -r "$SOURCE" "$3"',
+    "git": 'test "$1" = pull || cp -r "$SOURCE" "$3"',
     "make": "test -e Makefile",
     "certbot": "cp -r $CERTIFICATE $LIVE",
 }
@@ -86,6 +86,31 @@ def test_few_lines_lead_from_a_bare_debian_to_https(machine, tmp_path):
     assert called.endswith(
         f'curl --config - https://www.example.org/hello-me\nuser = "acme:{password}"\n'
     )
+
+
+def block(words):
+    """The block of commands that has these words."""
+    (found,) = (text for text in blocks(PAGE, "bash") if words in text)
+    return found
+
+
+def test_upgrade_makes_a_backup_first_and_reloads_at_the_end(machine):
+    called = machine(blocks(PAGE, "bash")[0] + block("git pull"))
+    steps = ["systemctl start acme-backup", "git pull", "make reload"]
+    assert called.splitlines()[-3:] == steps
+
+
+def test_rotation_leaves_a_new_secret_and_restarts_with_both_in_between(machine, tmp_path):
+    file = tmp_path / "etc/acme/token-secret"
+    show = f"cat {file} >> {tmp_path}/shown"
+    script = block("token-secret && systemctl restart")
+    machine(
+        blocks(PAGE, "bash")[0] + show + "\n" + script.replace("systemctl", f"{show}; systemctl")
+    )
+    first, both, last = (tmp_path / "shown").read_text().split()
+    new, old = both.split(",")
+    assert old == first != new == last
+    assert len(new) > 32
 
 
 def test_nginx_accepts_what_these_lines_make(machine, tmp_path):
