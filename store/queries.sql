@@ -108,6 +108,9 @@ DELETE FROM sessions WHERE login = :login AND id <> :but;
 SELECT fingerprint, answer FROM idempotency_keys
 WHERE login = :login AND key = :key AND created > :since;
 
+-- name: confirm_answer(login, key)!
+UPDATE idempotency_keys SET created = created WHERE login = :login AND key = :key;
+
 -- name: check_key(login, key, since)^
 -- whether there is an answer, and how many the user has, by the numbers of the newest and oldest
 SELECT

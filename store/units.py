@@ -45,7 +45,11 @@ class Units(Engine):
     def get_answer(self, login: str, key: str, now: float) -> tuple[str, str] | None:
         since = now - base.KEY_SECONDS
         found = self.call(self.queries.get_answer, login=login, key=key, since=since)
-        return found and (found[0], found[1])
+        if not found:
+            return None
+        # the primary may have it without a standby: a change that is confirmed comes after it
+        self.change(self.queries.confirm_answer, login=login, key=key)
+        return found[0], found[1]
 
     @contextlib.contextmanager
     def once(self, claim: base.Claim) -> Iterator[Callable[[str], None]]:

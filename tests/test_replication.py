@@ -148,6 +148,23 @@ def test_cancelled_wait_for_the_standby_is_503(cluster, target, how, change):
     assert post(target, new_name()).status == 201
 
 
+def test_repeat_of_an_unconfirmed_change_is_503(cluster, target, monkeypatch):
+    """With an `Idempotency-Key` as well: one server has the first answer, and may lose it."""
+    primary, standby = cluster
+    new = {"stuff": new_name(), "price": 1}
+    key = {"Idempotency-Key": new_name()}
+    with ThreadPoolExecutor(1) as threads, frozen(standby):
+        waiting = threads.submit(target.send_json, "POST", "/stuff", new, "acme", key)
+        until(lambda: primary.execute(WAITING))
+        [(backend,)] = primary.execute(WAITING)
+        primary.execute(f"SELECT pg_cancel_backend({backend})")
+        assert_503(waiting.result())
+        monkeypatch.setattr(time_limit, "REQUEST_SECONDS", SHORT)
+        assert_503(target.send_json("POST", "/stuff", new, "acme", key))
+        monkeypatch.undo()
+    assert target.send_json("POST", "/stuff", new, "acme", key).status == 201
+
+
 def test_warning_of_an_earlier_query_does_not_refuse_a_change(target):
     with database.db.connection() as connection:
         connection.execute("DO $$ BEGIN RAISE WARNING 'something else'; END $$")
@@ -301,7 +318,7 @@ def test_url_that_may_read_from_a_standby_is_refused(kind):
         open_store(f"postgresql://a,b/acme?target_session_attrs={kind}")
 
 
-def test_standby_is_unavailable(cluster, caplog):
+def test_standby_is_unavailable(cluster, target, caplog):
     """Its data may be old: it would accept a session that has ended."""
     primary, standby = cluster
     with contextlib.closing(open_store(standby.url("acme"))) as store:
