@@ -18,7 +18,7 @@ from security import secret_files
 from store.base import Profile
 from tests.certificates import make_certificate
 from tests.conftest import ROOT, free_port, listens, opened, run, until, wait_for
-from tests.proxies import haproxy_servers, proxy_before
+from tests.proxies import PROXIES, haproxy_servers, proxy_before
 from tests.restarts import (
     MANY,
     RELOADS,
@@ -52,7 +52,8 @@ def test_reload_under_load_loses_no_request(tmp_path, proxied):
     check_stored(url, load)
 
 
-def test_restart_with_a_socket_of_systemd_loses_no_request(tmp_path):
+@pytest.mark.parametrize("proxy", PROXIES if MANY else ["haproxy"])
+def test_restart_with_a_socket_of_systemd_loses_no_request(tmp_path, proxy):
     """A socket unit keeps the connections that arrive between the stop and the start."""
     url = f"sqlite:///{tmp_path}/acme.db"
     environ = {"ACME_DATABASE": url, "ACME_PROXIES": "1", "WORKERS": "2", "LISTEN_FDS": "1"}
@@ -63,7 +64,7 @@ def test_restart_with_a_socket_of_systemd_loses_no_request(tmp_path):
         command = ("bash", "-c", words)
         with contextlib.ExitStack() as stack:
             with main_process(*command, **environ):
-                front = stack.enter_context(proxy_before("nginx", tmp_path, port))
+                front = stack.enter_context(proxy_before(proxy, tmp_path, port))
                 load = stack.enter_context(Load(front, tmp_path))
                 load.until_more()
             for _ in range(RELOADS):
