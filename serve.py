@@ -322,7 +322,7 @@ def check_reload(url: str) -> None:
     try:
         store = database.open_store(url)
         if isinstance(store, SqlStore):
-            migrations.check_not_newer(store, migrations.version(store))
+            migrations.check_usable(store)
     except (ValueError, fsa.ErrorResponse) as e:
         sys.exit(f"acme: ACME_DATABASE: {e.__cause__ or e}".partition("\n")[0])
     sys.exit()

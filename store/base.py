@@ -77,7 +77,7 @@ class Store(abc.ABC):
 
     @abc.abstractmethod
     def has_current_schema(self) -> bool:
-        """Whether the database has the schema that this Acme needs, neither older nor newer."""
+        """Whether the database has the schema of this Acme, or a newer one that it works with."""
 
     @abc.abstractmethod
     def has_users(self) -> bool:

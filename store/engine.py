@@ -109,6 +109,10 @@ class Engine(abc.ABC):
         """Whether an error that means unavailable concerns all connections, not only its own."""
         return False
 
+    def is_locked(self, e: BaseException | None) -> bool:  # noqa: ARG002
+        """Whether an error says that a migration has waited too long for a table in use."""
+        return False
+
     def is_outdated(self, e: BaseException) -> bool:  # noqa: ARG002
         """Whether an error says that a row has been changed since the transaction has read it."""
         return False
@@ -261,6 +265,10 @@ class Engine(abc.ABC):
         if not self.queries.schema_is_there(connection):
             return 0
         return self.queries.get_schema_version(connection) or 0
+
+    def oldest_code(self, connection: Any) -> int:
+        """The schema of the oldest Acme that works with the database, which has a newer one."""
+        return int(self.queries.get_oldest_code(connection))
 
     def _take(self, limit: TimeLimit) -> Any:
         """A connection for a call that begins now; 503 if there is none within its time limit."""

@@ -7,6 +7,12 @@ SELECT max(version) FROM schema_version;
 -- name: add_schema_version(version)!
 INSERT INTO schema_version (version) VALUES (:version);
 
+-- name: set_oldest_code(version, oldest)!
+UPDATE schema_version SET oldest = :oldest WHERE version = :version;
+
+-- name: get_oldest_code()$
+SELECT max(COALESCE(oldest, version)) FROM schema_version;
+
 -- name: count_sessions(now)$
 SELECT count(*) FROM sessions WHERE expires > :now;
 

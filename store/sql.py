@@ -21,7 +21,10 @@ class SqlStore(Units, base.Store):
         self._schema = len(migrations.scripts(self))
 
     def has_current_schema(self) -> bool:
-        return bool(self.call(self.schema_version) == self._schema)
+        found = self.call(self.schema_version)
+        if found <= self._schema:
+            return bool(found == self._schema)
+        return bool(self.call(self.oldest_code) <= self._schema)
 
     def statistics(self, now: float) -> tuple[int, int]:
         """The number of sessions that have not ended, and the size of the database in bytes."""

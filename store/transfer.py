@@ -32,7 +32,7 @@ def restore(store: Engine, path: Path, progress: Progress = Backup.progress) -> 
     ):
         if store.schema_objects(connection):
             raise ValueError("the database is not empty: move it away, or name another")
-        migrations.check_not_newer(store, backup.version)
+        migrations.check_not_newer(store, backup.version, backup.version)
         migrations.apply(store, connection, 0, backup.version)
         differences = store.schema_objects(connection) ^ backup.objects()
         if differences:

@@ -24,7 +24,7 @@ MAX_WAITING = 4  # requests that wait for a check at once; others get the last r
 Reason = Literal["store", "schema", "draining"]
 WORDS: dict[Reason, str] = {
     "store": "the database is unavailable, or takes more than a second",
-    "schema": "the database has another schema than this Acme needs",
+    "schema": "the database has a schema that this Acme does not work with",
 }
 
 health = flask.Blueprint("health", __name__)

@@ -146,6 +146,9 @@ class PostgreSQL(SqlStore):
         state = getattr(e, "sqlstate", None)
         return state is None or state.startswith(LOST)
 
+    def is_locked(self, e: BaseException | None) -> bool:
+        return isinstance(e, psycopg.errors.LockNotAvailable)
+
     def is_outdated(self, e: BaseException) -> bool:
         return isinstance(e, psycopg.errors.SerializationFailure)
 

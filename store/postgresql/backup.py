@@ -45,7 +45,7 @@ class PostgreSQLBackup(Backup):
         listed = run("pg_restore", "--list", str(path))
         self._entries = [(match[0], match[1], match[3]) for match in ENTRY.finditer(listed)]
         rows = run("pg_restore", "--data-only", "--table=schema_version", "--file=-", str(path))
-        versions = re.findall(r"(?m)^\d+$", rows)
+        versions = re.findall(r"(?m)^(\d+)(?:\t.*)?$", rows)
         if not versions:
             raise ValueError(f"{path} is no backup of a PostgreSQL database of Acme")
         self.version = max(map(int, versions))

@@ -93,6 +93,13 @@ SET LOCAL idle_in_transaction_session_timeout = 0;
 -- until the end of the transaction; the number is "acme" in ASCII
 SELECT pg_advisory_xact_lock(1633906021);
 
+-- name: begin_migration()#
+BEGIN;
+SET LOCAL statement_timeout = 0;
+SELECT pg_advisory_xact_lock(1633906021);
+-- ms: ALTER TABLE waits for the queries of a table, and all later ones wait for it
+SET LOCAL lock_timeout = 500;
+
 -- name: commit()!
 COMMIT;
 

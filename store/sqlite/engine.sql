@@ -47,6 +47,10 @@ BEGIN;
 PRAGMA busy_timeout = 60000; -- ms: another process may be at it
 BEGIN IMMEDIATE;
 
+-- name: begin_migration()#
+PRAGMA busy_timeout = 60000; -- ms: another process may be at it
+BEGIN IMMEDIATE;
+
 -- name: commit()!
 COMMIT;
 
