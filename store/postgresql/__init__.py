@@ -109,12 +109,27 @@ class PostgreSQL(SqlStore):
             try:
                 connection = self._connect_once(attempt, seconds)
             except psycopg.OperationalError as e:
+                if self._is_refused_by_pooler(e):
+                    return self.connect(deadline)
                 self._failed[_address(attempt)] = time.monotonic()
                 errors.append(f"{e}".partition("\n")[0])
             else:
                 self._failed.pop(_address(attempt), None)
                 return connection
         raise psycopg.OperationalError("; ".join(errors))
+
+    def _is_refused_by_pooler(self, e: psycopg.Error) -> bool:
+        """Whether PgBouncer has refused the default options, which are then left out.
+
+        Such a pooler loses prepared statements in its mode `transaction`.
+        """
+        if "unsupported startup parameter" not in str(e) or not self.parameters["options"]:
+            return False
+        if self.parameters["options"] == OPTIONS:
+            self.parameters["options"] = None
+            self.queries.driver_adapter.prepares = False
+            return True
+        return False
 
     def _connect_once(self, attempt: dict[str, Any], seconds: float) -> Connection:
         """Connect to one host; psycopg's own time limit is in whole seconds, two at least."""
