@@ -28,9 +28,14 @@ from tests.stores import DB, HASH
 
 
 @pytest.fixture
-def full(new_database, monkeypatch):
-    """Makes the URL of a database with some users and stuff."""
+def programs(monkeypatch):
+    """pg_dump and pg_restore of the server that the tests start."""
     monkeypatch.setenv("PATH", f"{POSTGRES_VERSIONS[18]}{os.pathsep}{os.environ['PATH']}")
+
+
+@pytest.fixture
+def full(new_database, programs):
+    """Makes the URL of a database with some users and stuff."""
 
     def make(kind):
         url = new_database(kind)
@@ -149,16 +154,19 @@ def test_failed_copy_leaves_no_file(
 @pytest.mark.parametrize("is_terminal", [True, False])
 @pytest.mark.parametrize("kind", SQL)
 def test_long_commands_show_progress_on_a_terminal(
-    kind, is_terminal, full, new_database, tmp_path, monkeypatch, capsys
+    kind, is_terminal, new_database, tmp_path, monkeypatch, capsys, programs
 ):
     """And only there: what a timer runs has a quiet log. Results go to standard output."""
     monkeypatch.setattr("cli.SHOW_SECONDS", 0.0)
     monkeypatch.setattr("store.engine.PROGRESS_ROWS", 10)
-    url, copy, rows = full(kind), tmp_path / "copy", tmp_path / "rows"
+    url, copy, rows = new_database(kind), tmp_path / "copy", tmp_path / "rows"
+    with configured(url):
+        for n in range(20):
+            database.db.add_stuff(f"thing {n}", "acme", n)
     for command, file, database_url, words in (
         ("backup", copy, url, "bytes"),
-        ("drill", copy, url, "3,000 rows"),
-        ("restore", copy, new_database(kind), "3,000 rows"),
+        ("drill", copy, url, "20 rows"),
+        ("restore", copy, new_database(kind), "20 rows"),
         ("export", rows, url, "100%"),
         ("import", rows, new_database(kind), "100%"),
     ):
