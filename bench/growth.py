@@ -1,7 +1,8 @@
 """Measure the time of requests as the data grow, for `make bench`; an argument selects one store.
 
 Among 10^3 and 10^6 pieces of stuff, a user with ten of them reads, changes and adds some, in
-process. Rounds are interleaved, each figure is a median, and only the ratio is meaningful.
+process; also with idempotency keys, of which as many as stuff have expired. Rounds are interleaved,
+each figure is a median, and only the ratio is meaningful.
 """
 
 import contextlib
@@ -10,6 +11,7 @@ import statistics
 import sys
 import tempfile
 import time
+import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -62,7 +64,26 @@ def fill(store: base.Store, stuff: int) -> base.Store:
                     store.add_user(row["login"], row["password"], row["email"], row["admin"])
                 else:
                     store.add_stuff(row["name"], row["owner"], row["price"])
+    add_expired_keys(store, stuff)
     return store
+
+
+KEYS = """
+INSERT INTO idempotency_keys (login, key, fingerprint, created, number, answer)
+WITH RECURSIVE numbers (n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM numbers WHERE n < {count})
+SELECT 'u' || n % {users}, 'key ' || n, 'print', n * 1e-6, n, 'answer' FROM numbers
+"""
+
+
+def add_expired_keys(store: base.Store, count: int) -> None:
+    """Answers to keys, all of 1970."""
+    if isinstance(store, SqlStore):
+        with store.transaction(store.queries.begin_alone) as connection:
+            connection.execute(KEYS.format(count=count, users=count // 10))
+        return
+    for n in range(count):
+        with store.once(base.Claim(f"u{n % (count // 10)}", f"key {n}", "print", n * 1e-6)) as keep:
+            keep("answer")
 
 
 @contextlib.contextmanager
@@ -101,6 +122,11 @@ def measure(kind: str) -> None:
         "GET /stuff": lambda _: client.get("/stuff", **options),
         "PATCH /stuff/<sid>": lambda n: client.patch(
             "/stuff/thing 73", json={"price": n}, **options
+        ),
+        "PATCH with a key": lambda n: client.patch(
+            "/stuff/thing 73",
+            json={"price": n},
+            headers=options["headers"] | {"Idempotency-Key": str(uuid.uuid4())},
         ),
         "POST, DELETE /stuff": lambda n: (
             client.post("/stuff", json={"stuff": f"new {n}", "price": n}, **options)

@@ -13,7 +13,7 @@ from values import MAX_PAGE, Email, Login, Name, OtpSecret, PasswordHash, Price
 MAX_SESSIONS = 100  # of one user
 KEY_SECONDS = 24 * 3600.0  # for which the answer to an idempotency key is kept
 MAX_KEYS = 100_000  # of one user in that time
-KEYS_REMOVED = 10  # expired ones at most, with each new one
+KEYS_REMOVED = 3  # expired ones at most, with each new one
 
 
 @dataclasses.dataclass(frozen=True)

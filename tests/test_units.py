@@ -4,6 +4,7 @@ import contextlib
 import http.client
 import itertools
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -269,7 +270,7 @@ def test_keys_expire_after_a_day_and_are_removed_in_small_batches(pair):
         return sum(bool(store.get_answer("bob", text, now)) for text in texts)
 
     counts = [left()]
-    for number in range(5):
+    for number in range(12):
         use(store, "ann", f"{texts[0]}-{number}", later)
         counts.append(left())
     assert all(0 <= a - b <= base.KEYS_REMOVED for a, b in itertools.pairwise(counts))
@@ -374,3 +375,15 @@ def test_writes_that_a_kill_interrupts_are_made_once(kind, new_database):
             assert (response.status, response.headers["Location"]) == (201, f"/stuff/{name}")
         names = {name for name, _ in [*interrupted, *acknowledged]}
         assert stuff_of(target) == names
+
+
+def test_keys_are_found_by_indexes_however_many_have_expired(new_database):
+    with contextlib.closing(opened(new_database("sqlite"))) as store:
+        for name in "get_answer", "check_key", "delete_expired_keys", "add_answer":
+            query = getattr(store.queries, name).sql
+            values = dict.fromkeys(re.findall(r":(\w+)", query), 1)
+            with store.connection() as connection:
+                plan = connection.execute(f"EXPLAIN QUERY PLAN {query}", values).fetchall()
+            steps = [step for *_, step in plan if "idempotency_keys" in step]
+            assert steps, name
+            assert all(" USING " in step for step in steps), f"{name}: {steps}"
