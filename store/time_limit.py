@@ -2,7 +2,9 @@
 
 import time
 
-import flask
+from flask.globals import (
+    _cv_request,
+)  # `request_ctx` behind its proxy, which takes 1 % of a request
 
 REQUEST_SECONDS = 5.5  # of the 6 in which each request is answered
 
@@ -37,9 +39,10 @@ class TimeLimit:
 
 def time_limit() -> TimeLimit:
     """The limit of the request at hand; outside of requests a new one for each call."""
-    if not flask.has_request_context():
+    context = _cv_request.get(None)
+    if context is None:
         return TimeLimit()
-    environ = flask.globals.request_ctx.request.environ
+    environ = context.request.environ
     found: TimeLimit | None = environ.get("acme.time_limit")
     if found is None:
         found = environ["acme.time_limit"] = TimeLimit()

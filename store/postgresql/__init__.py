@@ -1,6 +1,7 @@
 """PostgreSQL: any number of processes on any number of machines."""
 
 import contextlib
+import re
 import subprocess
 import threading
 import time
@@ -123,13 +124,12 @@ class PostgreSQL(SqlStore):
 
         Such a pooler loses prepared statements in its mode `transaction`.
         """
-        if "unsupported startup parameter" not in str(e) or not self.parameters["options"]:
+        refused = re.search("unsupported startup parameter(: options| in options)", str(e))
+        if not refused or self.parameters["options"] not in (OPTIONS, None):
             return False
-        if self.parameters["options"] == OPTIONS:
-            self.parameters["options"] = None
-            self.queries.driver_adapter.prepares = False
-            return True
-        return False
+        self.parameters["options"] = None
+        self.queries.driver_adapter.prepares = False
+        return True
 
     def _connect_once(self, attempt: dict[str, Any], seconds: float) -> Connection:
         """Connect to one host; psycopg's own time limit is in whole seconds, two at least."""
