@@ -10,8 +10,10 @@ from collections.abc import Callable, Iterable, Iterator
 from store.base import (
     KEY_SECONDS,
     KEYS_REMOVED,
+    MAX_API_KEYS,
     MAX_KEYS,
     MAX_SESSIONS,
+    ApiKey,
     Claim,
     Credentials,
     Profile,
@@ -27,6 +29,7 @@ from store.base import (
     owns_stuff,
     password_changed,
     stuff_taken,
+    too_many_api_keys,
     too_many_keys,
     user_taken,
 )
@@ -50,7 +53,8 @@ class _User:
     otp_step: int = 0
     owned: list[str] = dataclasses.field(default_factory=list)  # the names of their stuff, sorted
     sessions: set[str] = dataclasses.field(default_factory=set)  # the ids of their sessions
-    keys: dict[str, None] = dataclasses.field(default_factory=dict)  # of idempotency, oldest first
+    keys: set[str] = dataclasses.field(default_factory=set)  # their idempotency keys
+    api_keys: dict[str, ApiKey] = dataclasses.field(default_factory=dict)  # by id, in their order
 
 
 @dataclasses.dataclass
@@ -72,6 +76,8 @@ class AcmeData(Store):
         self.sessions: dict[str, _Rotated] = {}
         # Idempotency keys, the oldest first: (login, key) -> (claim, answer); None in progress
         self._answers: dict[tuple[str, str], tuple[Claim, str | None]] = {}
+        # Index of API keys: hash -> (login, id)
+        self._api_keys: dict[str, tuple[str, str]] = {}
         # Index: the logins, sorted
         self._logins: list[str] = []
         self._swept = 0.0  # when expired sessions were removed
@@ -150,6 +156,8 @@ class AcmeData(Store):
             self.delete_sessions(login)
             for key in user.keys:
                 self._answers.pop((login, key), None)
+            for key in [*user.api_keys]:
+                self.delete_api_key(login, key)
             del self.users[login]
             del self._logins[bisect.bisect_left(self._logins, login)]
 
@@ -245,6 +253,46 @@ class AcmeData(Store):
             if user := self.users.get(login):
                 self._end(user.sessions - {but})
 
+    def add_api_key(self, key: ApiKey, checked: str) -> None:
+        with self._lock:
+            user = self._user(key.login)
+            if user.password != checked or not user.active:
+                raise password_changed(key.login)
+            for old in [*user.api_keys.values()]:
+                if old.expires <= key.created:
+                    self.delete_api_key(key.login, old.id)
+            if len(user.api_keys) >= MAX_API_KEYS:
+                raise too_many_api_keys(key.login)
+            user.api_keys[key.id] = key
+            self._api_keys[key.hash] = key.login, key.id
+
+    def get_api_key(self, hash: str, now: float) -> ApiKey | None:  # noqa: A002
+        with self._lock:
+            login, name = self._api_keys.get(hash, ("", ""))
+            user = self.users.get(login)
+            key = user.api_keys[name] if user and user.active else None
+            return dataclasses.replace(key, hash="") if key and key.expires > now else None
+
+    def get_api_keys(self, login: str) -> list[ApiKey]:
+        with self._lock:
+            keys = self.users[login].api_keys.values() if login in self.users else ()
+            found = [dataclasses.replace(key, hash="") for key in keys]
+        return sorted(found, key=lambda key: (key.created, key.id))
+
+    def use_api_key(self, hash: str, day: float) -> None:  # noqa: A002
+        with self._lock:
+            login, name = self._api_keys.get(hash, ("", ""))
+            if login and (key := self.users[login].api_keys[name]).used < day:
+                self.users[login].api_keys[name] = dataclasses.replace(key, used=day)
+
+    def delete_api_key(self, login: str, key: str) -> bool:
+        with self._lock:
+            user = self.users.get(login)
+            found = user.api_keys.pop(key, None) if user else None
+            if found:
+                del self._api_keys[found.hash]
+            return found is not None
+
     def set_otp(self, login: str, secret: str, checked: str | None = None) -> None:
         with self._lock:
             user = self._user(login)
@@ -329,16 +377,12 @@ class AcmeData(Store):
         with self._lock:
             if name in self._answers and self._answers[name][0].now > claim.now - KEY_SECONDS:
                 raise key_in_use()
-            own = self._user(claim.login).keys
-            oldest = [(claim.login, key) for key in itertools.islice(own, 1)]
-            self._remove_expired(oldest, claim.now)
-            self._remove_expired(itertools.islice(self._answers, KEYS_REMOVED), claim.now)
-            if len(own) >= MAX_KEYS:
+            self._remove_answers(claim.now)
+            if len(self._user(claim.login).keys) >= MAX_KEYS:
                 raise too_many_keys()
             self._answers.pop(name, None)  # so that it becomes the newest
             self._answers[name] = claim, None
-            own.pop(claim.key, None)
-            own[claim.key] = None
+            self.users[claim.login].keys.add(claim.key)
         answers: list[str] = []
         try:
             yield answers.append
@@ -350,16 +394,17 @@ class AcmeData(Store):
                 elif self._answers.get(name, (None,))[0] is claim:
                     self._remove_answer(*name)
 
-    def _remove_expired(self, names: Iterable[tuple[str, str]], now: float) -> None:
-        """Remove those answers that have expired."""
-        for name in list(names):
-            if self._answers[name][0].now <= now - KEY_SECONDS:
+    def _remove_answers(self, now: float) -> None:
+        """Remove a few expired ones."""
+        oldest = list(itertools.islice(self._answers.items(), KEYS_REMOVED))
+        for name, (claim, _) in oldest:
+            if claim.now <= now - KEY_SECONDS:
                 self._remove_answer(*name)
 
     def _remove_answer(self, login: str, key: str) -> None:
         del self._answers[login, key]
         if user := self.users.get(login):
-            user.keys.pop(key, None)
+            user.keys.discard(key)
 
     @contextlib.contextmanager
     def isolated(self) -> Iterator[None]:

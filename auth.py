@@ -11,13 +11,15 @@ import logging
 import re
 import secrets
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from typing import ParamSpec
 
 import flask
 import FlaskSimpleAuth as fsa
 
 # the database is needed!
 from database import db
+from security import api_keys
 from security.audit import audit
 from security.caller import caller
 from security.declarations import declaration_of, password_is_enough
@@ -28,6 +30,7 @@ from values import Login
 
 log = logging.getLogger("acme")
 
+P = ParamSpec("P")
 Hook = Callable[[fsa.Flask, flask.Request], str | None]
 
 
@@ -62,6 +65,23 @@ def user_may_access(login: str, account: str, mode: str | None) -> bool:
 # the names that a route's authz may use: groups, and permissions on the object of a parameter
 GROUPS = {"admin": user_is_admin}
 PERMISSIONS = {"stuff": user_owns_stuff, "user": user_may_access}
+
+
+def takes_keys(authz: Sequence[object]) -> bool:
+    """Whether API keys may open a route with an authorization: no group's, and no account's."""
+    return not any(who in GROUPS or (isinstance(who, tuple) and who[0] == "user") for who in authz)
+
+
+def _without_key(check: Callable[P, bool]) -> Callable[P, bool]:
+    """A check that API keys do not pass, whatever their user is."""
+
+    @functools.wraps(check)
+    def checked(*args: P.args, **kwargs: P.kwargs) -> bool:
+        if caller().has_key:
+            raise fsa.ErrorResponse("an API key opens no account: get a token at /token", 403)
+        return check(*args, **kwargs)
+
+    return checked
 
 
 # authentication schemes
@@ -128,16 +148,34 @@ def param(app: fsa.Flask, request: flask.Request) -> str | None:
     return _by_password(app, login, password)
 
 
+def _bearer(request: flask.Request) -> str | None:
+    """The bearer token of a request (RFC 6750), None without one."""
+    scheme, _, value = request.headers.get("Authorization", "").partition(" ")
+    return value.strip() if scheme.lower() == "bearer" else None
+
+
+def key(_app: fsa.Flask, request: flask.Request) -> str | None:
+    """API key, as a bearer token: on routes that declare no `authn`, and none of a group's."""
+    value = _bearer(request)
+    if not value or not value.startswith(api_keys.PREFIX):
+        return None
+    found = api_keys.check_key(value)
+    if found.scope == "read" and request.method not in api_keys.READING:
+        raise fsa.ErrorResponse("this API key may only read: its scope is not write", 403)
+    caller().has_key = True
+    return found.login
+
+
 def token(app: fsa.Flask, request: flask.Request) -> str | None:
     """Bearer token (RFC 6750) of the realm that the route declares, with a session in the store.
 
     In the realm `OTP_REALM` it is the token of a sign-in's first step instead, without a session.
     """
-    scheme, _, value = request.headers.get("Authorization", "").partition(" ")
-    if scheme.lower() != "bearer":
+    value = _bearer(request)
+    if value is None or value.startswith(api_keys.PREFIX):
         return None
     realm = declaration_of(app, request.endpoint or "").realm or app.config["FSA_REALM"]
-    login, scope, end = token_claims(value.strip(), tuple(app.config["ACME_TOKEN_SECRETS"]), realm)
+    login, scope, end = token_claims(value, tuple(app.config["ACME_TOKEN_SECRETS"]), realm)
     now = time.time()
     if end <= now:
         raise wrong_token()
@@ -164,13 +202,15 @@ def init_app(app: fsa.Flask) -> None:
         )
     if app.config["ACME_AUTH"] not in ("any", "token"):
         raise ValueError(f"ACME_AUTH={app.config['ACME_AUTH']} is unknown: use any or token")
+    # FlaskSimpleAuth knows the other schemes, and initializes itself after this one
+    app.authentication(key.__name__, _scheme(app, key))
     app.get_user_pass(get_user_pass)
     for scheme in basic, param, token:
         app.authentication(scheme.__name__, _scheme(app, scheme))
     for group, is_in in GROUPS.items():
-        app.group_check(group, is_in)
+        app.group_check(group, _without_key(is_in))
     for domain, may in PERMISSIONS.items():
-        app.object_perms(domain, may)
+        app.object_perms(domain, _without_key(may) if domain == "user" else may)
     app.password_quality(functools.partial(check_guessable, app.config["ACME_PASSWORD_SCORE"]))
     # the password of an unknown user is checked against it, to take as long as that of a known one
     app.config["ACME_DUMMY_HASH"] = app.hash_password(secrets.token_urlsafe(), check=False)

@@ -1,8 +1,9 @@
-"""Users: profiles, passwords, second factor, and sessions.
+"""Users: profiles, passwords, sessions, API keys, and second factor.
 
 `POST /user`, which is the tutorial's, is in app.py.
 """
 
+import secrets
 import time
 
 import flask
@@ -14,21 +15,26 @@ from typing_extensions import TypedDict
 
 from database import db
 from openapi.returns import Conflict, Created, Done, JsonResponse, Ok, Page, jsonify, next_page
+from security import api_keys
 from security.audit import audit
 from security.caller import caller
 from security.declarations import returns_secret
 from security.passwords import check_password, hash_password, is_password
+from security.sessions import sha256
 from security.totp import check_code, wrong_code
-from store.base import Profile
+from store.base import ApiKey, Profile
 from values import (
     MAX_PAGE,
     Code,
     Delete,
     Email,
+    KeyDays,
     Limit,
     Login,
+    Name,
     NewPassword,
     Password,
+    Scope,
     SessionKey,
 )
 
@@ -140,6 +146,66 @@ def delete_session(login: str, sid: str, user: fsa.CurrentUser) -> Done:
     if not db.delete_session(login, sid):
         raise fsa.ErrorResponse("no such session", 404)
     audit("session ended", user, login)
+    return "", 204
+
+
+# API keys
+
+
+class Key(TypedDict):
+    """An API key without its secret; times in seconds since 1970, `used` a day, 0 for never."""
+
+    id: str
+    name: str
+    scope: str
+    created: float
+    expires: float
+    used: float
+
+
+class NewKey(TypedDict):
+    """A new API key: send it as `Authorization: Bearer acme_…`. It is shown only once."""
+
+    id: str
+    key: str
+
+
+@users.get("/user/<login>/keys", authz=("user", "login"), authn="token")
+def get_keys(login: str) -> Ok[list[Key]]:
+    """List the API keys of a user by creation time, with the day of the last use."""
+    db.get_user(login)
+    return [
+        Key(id=k.id, name=k.name, scope=k.scope, created=k.created, expires=k.expires, used=k.used)
+        for k in db.get_api_keys(login)
+    ], 200
+
+
+@users.post("/user/<login>/keys", authz=("user", "login", "self"), authn="token")
+@returns_secret
+def post_key(
+    login: str, name: Name, scope: Scope, current: Password, days: KeyDays = KeyDays(90)
+) -> Created[NewKey] | Conflict:
+    """Get an API key for a script: it opens the user's stuff for `days`, and no account.
+
+    With the scope `read` it opens GET only. `current` is the password, because a stolen token must
+    not get a key that outlives it.
+    """
+    checked = _check_current(login, current)
+    secret, now = api_keys.generate(), time.time()
+    expires = now + days * api_keys.DAY_SECONDS
+    record = ApiKey(secrets.token_hex(8), login, name, scope, now, expires, hash=sha256(secret))
+    db.add_api_key(record, checked)
+    audit("API key added", login)
+    location = url_for("users.delete_key", login=login, kid=record.id)
+    return {"id": record.id, "key": secret}, 201, {"Location": location}
+
+
+@users.delete("/user/<login>/keys/<kid>", authz=("user", "login"), authn="token")
+def delete_key(login: str, kid: str, user: fsa.CurrentUser) -> Done:
+    """Delete an API key, which is refused from then on."""
+    if not db.delete_api_key(login, kid):
+        raise fsa.ErrorResponse("no such API key", 404)
+    audit("API key deleted", user, login)
     return "", 204
 
 

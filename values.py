@@ -290,6 +290,29 @@ class Code(str):
         return super().__new__(cls, value)
 
 
+class Scope(str):
+    """What an API key may do: `read` or `write`, which includes reading."""
+
+    SCHEMA: ClassVar[Schema] = {"type": "string", "enum": ["read", "write"]}
+
+    def __new__(cls, value: object) -> Self:
+        if value not in ("read", "write"):
+            raise fsa.ErrorResponse("scope must be read or write", 400)
+        return super().__new__(cls, value)
+
+
+class KeyDays(int):
+    """The life of an API key in days: an integer from 1 to 366."""
+
+    MAX = 366
+    SCHEMA: ClassVar[Schema] = {"type": "integer", "minimum": 1, "maximum": MAX}
+
+    def __new__(cls, value: object) -> Self:
+        if not isinstance(value, int) or isinstance(value, bool) or not 1 <= value <= cls.MAX:
+            raise fsa.ErrorResponse(f"days must be an integer from 1 to {cls.MAX}", 400)
+        return super().__new__(cls, value)
+
+
 class RefreshToken(str):
     """A refresh token, as `POST /token` has handed it out: `session.secret`."""
 

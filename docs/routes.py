@@ -168,7 +168,8 @@ def _status(
 
 def statuses(app: fsa.Flask, route: Route, objects: dict[str, str]) -> tuple[int, ...]:
     """The status of a route for each kind of caller, on what `add_objects` has added."""
-    return tuple(_status(app, route, objects, *caller) for caller in CALLERS.values())
+    with app.test_request_context():  # permissions look at the caller
+        return tuple(_status(app, route, objects, *caller) for caller in CALLERS.values())
 
 
 def markdown(app: fsa.Flask) -> str:

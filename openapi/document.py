@@ -61,6 +61,11 @@ SECURITY = {
         **{"type": "http", "scheme": "bearer", "bearerFormat": "JWT"},
         "description": "Bearer token from `GET /token`; `POST /token/otp` takes another one.",
     },
+    "key": {
+        **{"type": "http", "scheme": "bearer", "bearerFormat": "acme_…"},
+        "description": "API key from `POST /user/{login}/keys`, for scripts. "
+        "One with the scope `read` opens GET only.",
+    },
     "basic": {"type": "http", "scheme": "basic", "description": "Login and password."},
 }
 

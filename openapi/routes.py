@@ -8,6 +8,7 @@ from typing import Any, Literal, NamedTuple, get_args, get_origin
 import FlaskSimpleAuth as fsa
 from flask.typing import ResponseReturnValue
 
+from auth import takes_keys
 from security.bounded_queue import is_queued
 from security.declarations import declaration_of, may_be_stored
 from web.idempotency import WRITES
@@ -16,7 +17,7 @@ from web.parameters import hint_of
 from web.preconditions import tagged_paths
 
 METHODS = ("GET", "POST", "PUT", "PATCH", "DELETE")
-SCHEMES = ["token", "basic", "param"]  # the default, if FSA_AUTH_DEFAULT is not set
+SCHEMES = ["token", "key", "basic", "param"]  # the default, if FSA_AUTH_DEFAULT is not set
 BODIES = ("POST", "PUT", "PATCH")  # methods whose parameters are in the body
 SPECIAL = (fsa.CurrentUser, fsa.CurrentApp, fsa.Environ, fsa.Globals, fsa.Session, fsa.Header)
 
@@ -93,6 +94,9 @@ def routes(app: fsa.Flask) -> Iterator[Route]:
         authz = authz if isinstance(authz, list) else ["CLOSE" if authz is None else authz]
         authn = [authn] if isinstance(authn, str) else authn or usual
         path = re.sub(r"<(?:\w+:)?(\w+)>", r"{\1}", rule.rule)
+        schemes = [] if authz == ["OPEN"] else [scheme for scheme in authn if scheme != "none"]
+        if "key" in schemes and not takes_keys(authz):
+            schemes.remove("key")
         methods = [method for method in METHODS if method in (rule.methods or ())]
         for method in methods:
             yield Route(
@@ -101,7 +105,7 @@ def routes(app: fsa.Flask) -> Iterator[Route]:
                 path=path,
                 function=function,
                 authz=authz,
-                schemes=[scheme for scheme in authn if scheme != "none" and authz != ["OPEN"]],
+                schemes=schemes,
                 realm=realm,
                 is_queued=is_queued(app.view_functions[rule.endpoint]),
                 is_repeatable=method in WRITES

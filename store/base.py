@@ -14,6 +14,7 @@ MAX_SESSIONS = 100  # of one user
 KEY_SECONDS = 24 * 3600.0  # for which the answer to an idempotency key is kept
 MAX_KEYS = 100_000  # of one user in that time
 KEYS_REMOVED = 3  # expired ones at most, with each new one
+MAX_API_KEYS = 50  # API keys of one user
 
 
 @dataclasses.dataclass(frozen=True)
@@ -57,6 +58,20 @@ class Claim:
     key: str
     fingerprint: str
     now: float  # seconds since 1970
+
+
+@dataclasses.dataclass(frozen=True)
+class ApiKey:
+    """An API key; times are in seconds since 1970."""
+
+    id: str
+    login: str
+    name: str
+    scope: str  # read or write
+    created: float
+    expires: float
+    used: float = 0.0  # the day of the last use
+    hash: str = ""  # SHA-256; not of keys that are listed
 
 
 class ReusedError(Exception):
@@ -189,6 +204,30 @@ class Store(abc.ABC):
         """End all sessions of a user except `but`."""
 
     @abc.abstractmethod
+    def add_api_key(self, key: ApiKey, checked: str) -> None:
+        """Add an API key; the user's expired ones are removed.
+
+        Raises 403 unless the user is active and has the password hash `checked`, 409 for more than
+        `MAX_API_KEYS`.
+        """
+
+    @abc.abstractmethod
+    def get_api_key(self, hash: str, now: float) -> ApiKey | None:  # noqa: A002
+        """The API key with a hash, None if it has expired, or its user is not active."""
+
+    @abc.abstractmethod
+    def get_api_keys(self, login: str) -> list[ApiKey]:
+        """The API keys of a user by creation time and id, with expired ones."""
+
+    @abc.abstractmethod
+    def use_api_key(self, hash: str, day: float) -> None:  # noqa: A002
+        """Note the day of the last use of an API key, unless a later one is noted."""
+
+    @abc.abstractmethod
+    def delete_api_key(self, login: str, key: str) -> bool:
+        """Delete an API key of a user; returns whether it existed."""
+
+    @abc.abstractmethod
     def set_otp(self, login: str, secret: str, checked: str | None = None) -> None:
         """Give a user a new secret for one-time passwords, not yet on; 409 if they are on.
 
@@ -275,6 +314,7 @@ not_owner = _error(403, "stuff belongs to somebody else")
 last_admin = _error(409, "this is the last active administrator")
 owns_stuff = _error(409, "the user owns stuff: pass it with stuff=delete, or remove it before")
 password_changed = _error(403, "the password has been changed meanwhile")
+too_many_api_keys = _error(409, f"there are {MAX_API_KEYS} API keys, delete one before")
 otp_is_on = _error(409, "one-time passwords are on already")
 
 
@@ -358,4 +398,5 @@ NOT_EXPORTED = {
     "schema_version",  # belongs to the migrations
     "sessions",  # end with the move: all users sign in again
     "idempotency_keys",  # expire within a day
+    "api_keys",  # as sessions
 }

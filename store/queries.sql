@@ -156,6 +156,33 @@ RELEASE SAVEPOINT part;
 -- name: rollback_to_savepoint()!
 ROLLBACK TO SAVEPOINT part;
 
+-- API keys
+
+-- name: get_api_key(hash, now)^
+SELECT k.id, k.login, k.name, k.scope, k.created, k.expires, k.used
+FROM api_keys AS k JOIN users ON users.login = k.login
+WHERE k.hash = :hash AND k.expires > :now AND users.active;
+
+-- name: get_api_keys(login)
+SELECT id, login, name, scope, created, expires, used FROM api_keys
+WHERE login = :login ORDER BY created, id;
+
+-- name: count_api_keys(login)$
+SELECT count(*) FROM api_keys WHERE login = :login;
+
+-- name: add_api_key(id, login, name, scope, created, expires, used, hash)!
+INSERT INTO api_keys (id, login, name, scope, created, expires, used, hash)
+VALUES (:id, :login, :name, :scope, :created, :expires, :used, :hash);
+
+-- name: use_api_key(hash, day)!
+UPDATE api_keys SET used = :day WHERE hash = :hash AND used < :day;
+
+-- name: delete_api_key(login, id)!
+DELETE FROM api_keys WHERE id = :id AND login = :login;
+
+-- name: delete_expired_api_keys(login, now)!
+DELETE FROM api_keys WHERE login = :login AND expires <= :now;
+
 -- stuff
 
 -- name: delete_user_stuff(login)!

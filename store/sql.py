@@ -169,6 +169,32 @@ class SqlStore(Units, base.Store):
             self.queries.lock_user(connection, login=login)
             self.queries.delete_sessions(connection, login=login, but=but)
 
+    def add_api_key(self, key: base.ApiKey, checked: str) -> None:
+        with self.changes() as connection:
+            self.queries.lock_user(connection, login=key.login)
+            user = self.queries.get_credentials(connection, login=key.login)
+            if not user:
+                raise base.no_user(key.login)
+            if user[0] != checked or not user[1]:
+                raise base.password_changed(key.login)
+            self.queries.delete_expired_api_keys(connection, login=key.login, now=key.created)
+            if self.queries.count_api_keys(connection, login=key.login) >= base.MAX_API_KEYS:
+                raise base.too_many_api_keys(key.login)
+            self.queries.add_api_key(connection, **dataclasses.asdict(key))
+
+    def get_api_key(self, hash: str, now: float) -> base.ApiKey | None:  # noqa: A002
+        row = self.call(self.queries.get_api_key, hash=hash, now=now)
+        return base.ApiKey(*row) if row else None
+
+    def get_api_keys(self, login: str) -> list[base.ApiKey]:
+        return [base.ApiKey(*row) for row in self.rows(self.queries.get_api_keys, login=login)]
+
+    def use_api_key(self, hash: str, day: float) -> None:  # noqa: A002
+        self.change(self.queries.use_api_key, hash=hash, day=day)
+
+    def delete_api_key(self, login: str, key: str) -> bool:
+        return bool(self.change(self.queries.delete_api_key, login=login, id=key))
+
     def set_otp(self, login: str, secret: str, checked: str | None = None) -> None:
         if not self.change(self.queries.set_otp, login=login, secret=secret, checked=checked):
             is_on = self.get_user(login).otp

@@ -27,6 +27,7 @@ NEW = {"password": PASSWORD, "email": "some@acme.org"}
 RESET = {"password": NEW_PASSWORD}
 WHO = {"name": "x", "born": "2000-01-01"}
 CODE = {"code": "{code}", "on": True}
+KEY = {"name": "x", "scope": "read", "current": PASSWORD}
 TABLE = "ROUTES in tests/test_authorization.py, or in the test file of the resource"
 
 # method, path, value, and the status for: anonymous, another user, the user or owner, an admin, and
@@ -65,6 +66,11 @@ ROUTES = [
     ("GET", "/user/{login}/sessions", None, (401, 403, 200, 200, 401)),
     ("DELETE", "/user/{login}/sessions/{session}", None, (401, 403, 204, 204, 401)),
     ("DELETE", "/user/{login}/sessions/none", None, (401, 403, 404, 404, 401)),
+    ("GET", "/user/{login}/keys", None, (401, 403, 200, 200, 401)),
+    ("POST", "/user/{login}/keys", KEY, (401, 403, 201, 403, 401)),
+    ("POST", "/user/{login}/keys", {**KEY, "current": "x"}, (401, 403, 403, 403, 401)),
+    ("DELETE", "/user/{login}/keys/{key}", None, (401, 403, 204, 204, 401)),
+    ("DELETE", "/user/{login}/keys/none", None, (401, 403, 404, 404, 401)),
     ("POST", "/user/{login}/otp", {"current": PASSWORD}, (401, 403, 201, 403, 401)),
     ("POST", "/user/{login}/otp", {"current": "x"}, (401, 403, 403, 403, 401)),
     ("PUT", "/user/{login}/otp", CODE, (401, 403, 204, 403, 401)),
@@ -182,7 +188,8 @@ def test_each_kind_of_caller_gets_the_status_of_the_table(
             place = path.rpartition("/{")[0]
             values = [v for m, p, v, _ in ROUTES if (m, p) == ("POST", place)]
             assert values, f"{TABLE}: no row of POST {place}, which adds the {key} of {path}"
-            names[key] = add_object(walk, place, fill(values[0], names), token_of(login))
+            value_of_new, headers_of_new = fill(values[0], names), token_of(login)
+            names[key] = add_object(walk, place.format(**names), value_of_new, headers_of_new)
         filled = given and fill(given, names)
         body, kind = (json.dumps(filled), "application/json") if filled else (b"", None)
         response = walk.send(method, path.format(**names), body, kind, headers=headers)

@@ -61,8 +61,8 @@ def test_document_describes_the_routes(document):
     paths, responses = document["paths"], "#/components/responses/"
     post = paths["/stuff"]["post"]
     assert post["summary"] == "Add stuff that the caller owns."
-    assert post["security"] == [{"token": []}, {"basic": []}]
-    assert (post["x-authz"], post["x-authn"]) == (["AUTH"], ["token", "basic", "param"])
+    assert post["security"] == [{"token": []}, {"key": []}, {"basic": []}]
+    assert (post["x-authz"], post["x-authn"]) == (["AUTH"], ["token", "key", "basic", "param"])
     assert "authenticated users" in post["description"]
     for kind in "application/json", FORM:
         body = post["requestBody"]["content"][kind]["schema"]
@@ -188,7 +188,7 @@ def test_new_route_is_described(document):
     with configured("memory:"):
         text = docs_routes.markdown(new)
     assert "| `GET /tea/<pot>` | admin | token | 401 | 403 | 403 | 200 | 401 |\n" in text
-    assert "| `GET /shut` | CLOSE | token, basic, param | 403 | 403 | 403 | 403 | 403 |\n" in text
+    assert "| `GET /shut` | CLOSE | token, key, basic, param | 403 | 403 | 403 |" in text
 
 
 def test_all_routes_are_recorded():

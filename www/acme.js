@@ -21,6 +21,8 @@
 /** @typedef {{login: string, email: string, admin: boolean, active: boolean, otp: boolean}} Profile */
 /** @typedef {{id: string, created: number, used: number, expires: number, from: string}} Session
  * with times in seconds since 1970 */
+/** @typedef {{id: string, name: string, scope: string, created: number, expires: number, used: number}} ApiKey
+ * with times in seconds since 1970, `used` a day, 0 for never */
 /** @typedef {{limit?: number, after?: string}} Range  how many, and the name that they follow */
 /** @template T @typedef {{items: T[], next?: string}} Page  `next` is the `after` of the next page */
 /** @template T @typedef {{list: (range?: Range) => Promise<Page<T>>, get: (key: string) => Promise<T>,
@@ -213,6 +215,26 @@ export class Acme {
 	/** @param {string} login @param {string} sid */
 	endSession(login, sid) {
 		return this.request("DELETE", "/user/{login}/sessions/{sid}", { login, sid })
+	}
+
+	/** @param {string} login @returns {Promise<ApiKey[]>} */
+	keys(login) {
+		return this.request("GET", "/user/{login}/keys", { login })
+	}
+
+	/** A new API key, for a script: send it as a bearer token. It is shown only once.
+	 * @param {string} login @param {string} name @param {"read" | "write"} scope
+	 * @param {string} current  the password @param {number} [days]  by default 90
+	 * @returns {Promise<{id: string, key: string}>} */
+	addKey(login, name, scope, current, days) {
+		return this.request(
+			"POST", "/user/{login}/keys", { login, name, scope, current, days }, ONCE,
+		)
+	}
+
+	/** @param {string} login @param {string} kid */
+	deleteKey(login, kid) {
+		return this.request("DELETE", "/user/{login}/keys/{kid}", { login, kid })
 	}
 
 	/** A new secret for one-time passwords (TOTP): as text, as a URI, and as a QR code.
