@@ -145,19 +145,8 @@ class Client:
             self.stuff[name] = price
 
     def add(self) -> None:
-        """Add a thing.
-
-        After a 503, a conflict (409) says that it is there, which the primary may say of what no
-        standby has: a change of the same row is acknowledged when both are on the standby.
-        """
         name, price = f"{self.login}-{secrets.token_hex(6)}", float(self._count)
-        while True:
-            value = {"stuff": name, "price": price}
-            status, _ = self.repeat("POST", "/stuff", value, 201, later=409)
-            if status == 409:
-                status, _ = self.repeat("PATCH", f"/stuff/{name}", {"price": price}, 200, 404)
-            if status != 404:
-                break
+        self.repeat("POST", "/stuff", {"stuff": name, "price": price}, 201)
         self.stuff[name] = price
 
     def repeat(
@@ -165,10 +154,11 @@ class Client:
     ) -> tuple[int, Any]:
         """Send a request until it gets a status of `good`, or `later` if it has had a 503 before.
 
-        After a 503 the change may have been made: an equal one is then a conflict (409), and a
-        session that had to end has ended (401). With a key the answer is the first one again.
+        After a 503 the change may have been made: with an `Idempotency-Key` its answer is the first
+        one again. But a session that had to end may have ended (401).
         """
-        allowed, key = {*good}, secrets.token_hex(16)
+        allowed = {*good}
+        key = secrets.token_hex(16) if path.startswith("/stuff") else ""  # others have secrets
         while True:
             status, found = self.connection.send(method, path, value, self.token, key)
             if status in allowed:

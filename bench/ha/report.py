@@ -101,8 +101,9 @@ def write(results: list[Result], took: float, versions: list[str], speeds: list[
         "HAProxy, from its own host; a ninth one tries tokens and passwords that have ended. "
         "*Missing* is looked for in the lists of the API and on the primary. A *failure* is an "
         "acknowledged change that is missing, an ended session or an old password that is "
-        "accepted, a status other than 2xx, 503, or a 409 or 401 that follows from a 503, a "
-        f"request of more than {MAX_REQUEST_SECONDS:.0f} s, more than {MAX_GAP_SECONDS:.0f} s "
+        "accepted, a status other than 2xx, 503, a 409 while the same change is in progress, or a "
+        "401 that follows from a 503, a request of more than "
+        f"{MAX_REQUEST_SECONDS:.0f} s, more than {MAX_GAP_SECONDS:.0f} s "
         "without an acknowledged change, or a cluster that does not heal.\n",
         *(f"{speed}\n" for speed in speeds),
     ]
