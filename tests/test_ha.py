@@ -17,9 +17,9 @@ import pytest
 from bench.ha import experiments, init
 from bench.ha.load import Answer, Connection, Load, Unexpected
 from tests.certificates import make_certificate
-from tests.conftest import ROOT
+from tests.conftest import ROOT, free_port, wait_for
 from tests.proxies import program, replaced
-from tests.unprivileged import interpreter, unprivileged
+from tests.unprivileged import give_away, interpreter, unprivileged
 
 PATRONI = ROOT / ".venv-ha/bin/patroni"
 
@@ -70,6 +70,29 @@ def test_patroni_accepts_its_file(tmp_path):
     command = [PATRONI, "--validate-config", "--ignore-listen-port", tmp_path / "patroni.yml"]
     done = subprocess.run(command, env=os.environ | environ, capture_output=True, text=True)
     assert (done.returncode, done.stdout + done.stderr) == (0, "")
+
+
+def test_pgbouncer_accepts_its_file():
+    """It listens, and knows the database; nothing is connected to."""
+    port = free_port()
+    with tempfile.TemporaryDirectory(prefix="acme") as place:
+        folders = [
+            ("listen_addr = 0.0.0.0", "listen_addr = 127.0.0.1"),
+            ("listen_port = 6432", f"listen_port = {port}"),
+            ("/run/postgresql", place),
+            ("/etc/pgbouncer/", f"{place}/"),
+        ]
+        Path(place, "pgbouncer.ini").write_text(replaced("ha/pgbouncer.ini", folders))
+        shutil.copy(ROOT / "deploy/ha/userlist.txt", place)
+        give_away(Path(place), *Path(place).iterdir())
+        command = unprivileged(program("pgbouncer"), f"{place}/pgbouncer.ini")
+        with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
+            try:
+                wait_for(port)
+            finally:
+                process.terminate()
+            said = process.stderr.read()
+    assert not {"ERROR", "FATAL", "WARNING"} & set(said.split()), said
 
 
 def test_time_limits_of_patroni_fit():

@@ -165,11 +165,12 @@ def conduct(experiment: Experiment, cluster: Cluster, load: Load) -> Result:
     time.sleep(QUIET_SECONDS)
     happened, at = time.monotonic(), time.strftime("%H:%M:%S")
     undo = experiment.act(cluster)
+    acted = time.monotonic()
 
     def has_resumed() -> bool:
         now = time.monotonic()
         recent = [a for a in load.answers[-400:] if a.is_acknowledged_change and a.end > now - 1]
-        return now > happened + QUIET_SECONDS and len(recent) >= RESUMED_WRITES
+        return now > acted + QUIET_SECONDS and len(recent) >= RESUMED_WRITES
 
     try:
         until(has_resumed, "writes", 2 * MAX_GAP_SECONDS)
@@ -185,6 +186,8 @@ def conduct(experiment: Experiment, cluster: Cluster, load: Load) -> Result:
     end = time.monotonic()
     load.pause()
     after = primary(cluster).name
+    if experiment.is_failover and after == before:
+        load.wrong(f"the primary is still on {before}")
     answers = load.answers[first:]
     missing = cluster.balancer.connects(lambda: load.check(cluster.stuff()))
     times = [a.end for a in answers if a.is_acknowledged_change]
