@@ -104,7 +104,9 @@ class Cluster:
     def _server(self, name: str, address: str) -> Host:
         host = Host(self._switch, self._place, name, address, ["acme"])
         host.write("/etc/acme/acme.env", self._fill("server.env") + RATE_LIMIT)
-        host.write("/etc/acme/database", self._url("acme_rows", 5432))
+        # one host directly, one through PgBouncer
+        port = 6432 if name == "acme2" else 5432
+        host.write("/etc/acme/database", self._url("acme_rows", port))
         host.write("/etc/acme/token-secret", self._secret("token-secret"))
         host.write("/etc/acme/pass", self._secret("pass"))
         for kind, addition in ("service", "service.conf"), ("socket", "socket.conf"):

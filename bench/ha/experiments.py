@@ -74,7 +74,14 @@ def cut_from_peers(cluster: Cluster) -> Undo:
 
 
 def switchover(cluster: Cluster) -> Undo:
-    cluster.switchover(primary(cluster), cluster.standby(synchronous=True))
+    before = primary(cluster)
+
+    def has_moved() -> bool:
+        if cluster.is_replicated():
+            cluster.switchover(before, cluster.standby(synchronous=True))
+        return cluster.leader() not in (before, None)
+
+    until(has_moved, "a switchover", HEAL_SECONDS)
     return nothing
 
 
@@ -163,6 +170,7 @@ def conduct(experiment: Experiment, cluster: Cluster, load: Load) -> Result:
     start = time.monotonic()
     load.goes.set()
     time.sleep(QUIET_SECONDS)
+    until(cluster.is_healthy, "health", HEAL_SECONDS)  # etcd may settle for some seconds
     happened, at = time.monotonic(), time.strftime("%H:%M:%S")
     undo = experiment.act(cluster)
     acted = time.monotonic()

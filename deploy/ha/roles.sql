@@ -2,8 +2,9 @@
 -- acme_owner is for make db-upgrade, acme_rows for the servers.
 CREATE ROLE acme_owner LOGIN PASSWORD :'owner';
 CREATE ROLE acme_rows LOGIN PASSWORD :'rows';
--- for PgBouncer in transaction mode, which refuses or forgets settings of a connection
+-- for PgBouncer, which refuses the settings of a connection
 ALTER ROLE acme_rows SET statement_timeout = '5s';
+ALTER ROLE acme_rows SET idle_in_transaction_session_timeout = '10s';
 CREATE DATABASE acme OWNER acme_owner;
 \connect acme
 REVOKE ALL ON SCHEMA public FROM PUBLIC;
