@@ -299,7 +299,7 @@ class Engine(abc.ABC):
             metrics.add("acme_store_errors", "unavailable")
             self.pool.discard(connection)
             if self.is_lost(e):
-                self.pool.close_idle()  # which are to the same server
+                self.lost(connection)
             raise self._unavailable(e) from e
         if isinstance(e, self.driver_error) and not self.is_expected(e):
             metrics.add("acme_store_errors", "error")
@@ -307,6 +307,10 @@ class Engine(abc.ABC):
             self.pool.discard(connection)
         else:
             self.pool.give_back(connection)
+
+    def lost(self, connection: Any) -> None:  # noqa: ARG002
+        """Close all idle connections, which are to the same server as one that was lost."""
+        self.pool.close_idle()
 
     def is_expected(self, e: Exception) -> bool:
         """Whether an error of the driver is the fault of a request, which gets a 4xx."""

@@ -153,7 +153,7 @@ class Units(Engine):
             elif self.is_unavailable(e):
                 metrics.add("acme_store_errors", "unavailable")
                 if self.is_lost(e):
-                    self.pool.close_idle()  # which are to the same server
+                    self.lost(connection)
                 unit.error = self._unavailable(e)
             if unit.error:
                 raise unit.error from e

@@ -264,6 +264,24 @@ def test_dead_host_is_tried_once(primary, short):
             dead.accept()
 
 
+def test_host_that_loses_a_connection_is_tried_last(primary, target):
+    """It may be a pooler, which takes connections to a server that is none any more."""
+    url = f"postgresql://postgres@127.0.0.1:{primary.port},localhost:{primary.port}/acme"
+    with contextlib.closing(open_store(url)) as store:
+
+        def lose_connection():
+            with store.connection() as connection:
+                assert connection.info.host == "127.0.0.1"
+                backend = connection.info.backend_pid
+                primary.execute(f"SELECT pg_terminate_backend({backend}, 5000)")
+                connection.execute("SELECT 1")
+
+        with pytest.raises(fsa.ErrorResponse):
+            lose_connection()
+        with store.connection() as connection:
+            assert connection.info.host == "localhost"
+
+
 def test_server_stops_statements_that_nobody_waits_for(primary):
     store = open_store(primary.url("acme"))
     with contextlib.closing(store), store.connection() as connection:

@@ -18,7 +18,7 @@ from psycopg.waiting import wait_conn
 
 from store.engine import Backup
 from store.postgresql.backup import environment, opened
-from store.postgresql.prepared import Connection, PreparedAdapter
+from store.postgresql.prepared import Address, Connection, PreparedAdapter
 from store.sql import SqlStore
 
 # for the server, in milliseconds: it stops what no request waits for any more
@@ -55,9 +55,6 @@ LOST = ("08", "25006", "57P")  # of these, those of all connections to the serve
 UNSTORABLE = (None, "22021", "22P05")
 
 
-Address = tuple[Any, Any, Any]  # host, port and IP address of an attempt to connect
-
-
 def _address(attempt: dict[str, Any]) -> Address:
     return attempt.get("host"), attempt.get("port"), attempt.get("hostaddr")
 
@@ -89,7 +86,7 @@ class PostgreSQL(SqlStore):
                 "may read from a standby, where sessions that have ended are still valid for a "
                 "while: leave it out"
             )
-        self._failed: dict[Address, float] = {}  # when attempts to connect failed last
+        self._failed: dict[Address, float] = {}  # when connections failed last
         self._is_silent = False  # whether the last change that got no result timed out
         self._trial = threading.Lock()  # of the one change that is tried meanwhile
         super().__init__(connections)
@@ -115,9 +112,15 @@ class PostgreSQL(SqlStore):
                 self._failed[_address(attempt)] = time.monotonic()
                 errors.append(f"{e}".partition("\n")[0])
             else:
-                self._failed.pop(_address(attempt), None)
+                connection.address = _address(attempt)
+                self._failed.pop(connection.address, None)
                 return connection
         raise psycopg.OperationalError("; ".join(errors))
+
+    def lost(self, connection: Connection) -> None:
+        """Try this host last: a PgBouncer there takes connections, whatever its server does."""
+        self._failed[connection.address] = time.monotonic()
+        super().lost(connection)
 
     def _is_refused_by_pooler(self, e: psycopg.Error) -> bool:
         """Whether PgBouncer has refused the default options, which are then left out.

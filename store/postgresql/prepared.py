@@ -33,11 +33,15 @@ SHARED_CONNECTION = (
 NOT_PREPARED = (SQLOperationType.SCRIPT, SQLOperationType.INSERT_UPDATE_DELETE_MANY)
 
 
+Address = tuple[Any, Any, Any]  # host, port and IP address of an attempt to connect
+
+
 class Connection(psycopg.Connection[Any]):
     """A connection with the names of the queries that it has prepared."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
+        self.address: Address = (None, None, None)
         self.deadline: float | None = None  # of the next queries, in monotonic seconds
         self.warning: str | None = None  # from the server, during the last query
         self.prepared: set[bytes] = set()
