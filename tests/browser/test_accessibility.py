@@ -123,7 +123,7 @@ def test_views_have_no_accessibility_fault_and_fit_the_screen(
     look("long")
 
 
-def test_front_end_has_at_most_64_kb():
-    """The front end is small: 64 kB in all."""
+def test_front_end_has_at_most_100_kb():
+    """The front end is small: 100 kB in all, unminified."""
     files = [file for file in (ROOT / "www").rglob("*") if file.is_file()]
-    assert sum(file.stat().st_size for file in files) < 64_000
+    assert sum(file.stat().st_size for file in files) < 100_000
