@@ -98,7 +98,9 @@ def write(results: list[Result], took: float, versions: list[str], speeds: list[
         "![Acknowledged changes a second around three experiments](ha.svg)\n",
         table(results) + "\n",
         "Eight clients add things, change prices, sign in and out and change passwords through "
-        "HAProxy, from its own host; a ninth one tries tokens and passwords that have ended. "
+        "HAProxy, from its own host, and repeat what gets a 503, with an `Idempotency-Key` where "
+        "there may be one; a ninth one tries tokens and passwords that have ended. One host of "
+        "Acme connects to PostgreSQL, the other one to PgBouncer in the mode `transaction`. "
         "*Missing* is looked for in the lists of the API and on the primary. A *failure* is an "
         "acknowledged change that is missing, an ended session or an old password that is "
         "accepted, a status other than 2xx, 503, a 409 while the same change is in progress, or a "
