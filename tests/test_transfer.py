@@ -1,6 +1,7 @@
 """Backups, export and import carry everything, or refuse."""
 
 import contextlib
+import itertools
 import json
 import os
 import sys
@@ -42,8 +43,10 @@ def full(new_database, programs):
         with contextlib.closing(opened(url)) as found:
             for n in range(30):
                 found.add_user(f"user{n}", HASH, f"user{n}@acme.org", n == 7)
-                for m in range(100):
-                    found.add_stuff(f"thing {n}-{m} é🍺", f"user{n}", n + m / 7)
+            with found.changes() as connection:  # in a tenth of the time
+                for n, m in itertools.product(range(30), range(100)):
+                    values = {"name": f"thing {n}-{m} é🍺", "owner": f"user{n}", "price": n + m / 7}
+                    found.queries.add_stuff(connection, **values)
         return url
 
     return make
@@ -66,7 +69,7 @@ def test_backup_restores_everything(kind, full, new_database, tmp_path):
         done = threading.Event()
 
         def write():
-            while not done.is_set():
+            while not done.wait(0.01):
                 with contextlib.closing(open_store(url)) as found:
                     found.add_stuff(new_name("late"), "user1", 1)
 
