@@ -53,7 +53,7 @@ class _User:
     otp_step: int = 0
     owned: list[str] = dataclasses.field(default_factory=list)  # the names of their stuff, sorted
     sessions: set[str] = dataclasses.field(default_factory=set)  # the ids of their sessions
-    keys: set[str] = dataclasses.field(default_factory=set)  # their idempotency keys
+    keys: dict[str, None] = dataclasses.field(default_factory=dict)  # of idempotency, oldest first
     api_keys: dict[str, ApiKey] = dataclasses.field(default_factory=dict)  # by id, in their order
 
 
@@ -377,12 +377,16 @@ class AcmeData(Store):
         with self._lock:
             if name in self._answers and self._answers[name][0].now > claim.now - KEY_SECONDS:
                 raise key_in_use()
-            self._remove_answers(claim.now)
-            if len(self._user(claim.login).keys) >= MAX_KEYS:
+            own = self._user(claim.login).keys
+            oldest = [(claim.login, key) for key in itertools.islice(own, 1)]
+            self._remove_expired(oldest, claim.now)
+            self._remove_expired(itertools.islice(self._answers, KEYS_REMOVED), claim.now)
+            if len(own) >= MAX_KEYS:
                 raise too_many_keys()
             self._answers.pop(name, None)  # so that it becomes the newest
             self._answers[name] = claim, None
-            self.users[claim.login].keys.add(claim.key)
+            own.pop(claim.key, None)
+            own[claim.key] = None
         answers: list[str] = []
         try:
             yield answers.append
@@ -394,17 +398,16 @@ class AcmeData(Store):
                 elif self._answers.get(name, (None,))[0] is claim:
                     self._remove_answer(*name)
 
-    def _remove_answers(self, now: float) -> None:
-        """Remove a few expired ones."""
-        oldest = list(itertools.islice(self._answers.items(), KEYS_REMOVED))
-        for name, (claim, _) in oldest:
-            if claim.now <= now - KEY_SECONDS:
+    def _remove_expired(self, names: Iterable[tuple[str, str]], now: float) -> None:
+        """Remove those answers that have expired."""
+        for name in list(names):
+            if self._answers[name][0].now <= now - KEY_SECONDS:
                 self._remove_answer(*name)
 
     def _remove_answer(self, login: str, key: str) -> None:
         del self._answers[login, key]
         if user := self.users.get(login):
-            user.keys.discard(key)
+            user.keys.pop(key, None)
 
     @contextlib.contextmanager
     def isolated(self) -> Iterator[None]:

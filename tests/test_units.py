@@ -255,26 +255,30 @@ def use(store, login, text, now, answer="answer"):
         keep(answer)
 
 
-def test_keys_expire_after_a_day_and_are_removed_in_small_batches(pair):
-    store, now = pair[0], time.time()
-    texts = [new_name("k") for _ in range(25)]
-    for text in texts:
-        use(store, "bob", text, now)
-    assert store.get_answer("bob", texts[0], now + base.KEY_SECONDS - 1) == ("print", "answer")
-    assert store.get_answer("bob", texts[0], now + base.KEY_SECONDS) is None
-    later = now + base.KEY_SECONDS + 1
-    use(store, "bob", texts[0], later, "another")
-    assert store.get_answer("bob", texts[0], later)[1] == "another"
+@pytest.mark.parametrize("kind", STORES)
+def test_keys_expire_after_a_day_and_are_removed_in_small_batches(kind, new_database):
+    with contextlib.closing(opened(new_database(kind))) as store:
+        for login in "ann", "bob":
+            store.add_user(login, "hash", "a@acme.org", True)
+        now = time.time()
+        texts = [new_name("k") for _ in range(25)]
+        for text in texts:
+            use(store, "bob", text, now)
+        assert store.get_answer("bob", texts[0], now + base.KEY_SECONDS - 1) == ("print", "answer")
+        assert store.get_answer("bob", texts[0], now + base.KEY_SECONDS) is None
+        later = now + base.KEY_SECONDS + 1
+        use(store, "bob", texts[0], later, "another")
+        assert store.get_answer("bob", texts[0], later)[1] == "another"
 
-    def left():
-        return sum(bool(store.get_answer("bob", text, now)) for text in texts)
+        def left():
+            return sum(bool(store.get_answer("bob", text, now)) for text in texts)
 
-    counts = [left()]
-    for number in range(12):
-        use(store, "ann", f"{texts[0]}-{number}", later)
-        counts.append(left())
-    assert all(0 <= a - b <= base.KEYS_REMOVED for a, b in itertools.pairwise(counts))
-    assert counts[-1] == 1  # that of the new one
+        counts = [left()]
+        for number in range(12):
+            use(store, "ann", f"{texts[0]}-{number}", later)
+            counts.append(left())
+        assert all(0 <= a - b <= base.KEYS_REMOVED for a, b in itertools.pairwise(counts))
+        assert counts[-1] == 1  # that of the new one
 
 
 def test_keys_of_a_user_are_bounded(pair, monkeypatch):
