@@ -3,8 +3,11 @@
 import contextlib
 import os
 import shutil
+import socketserver
+import struct
 import subprocess
 import tempfile
+import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -135,3 +138,53 @@ def test_pooler_that_ignores_options_is_noticed(new_database, caplog):
         written = write([one, other])
         assert len(written) == 40
         assert_written(other, written)
+
+
+@contextlib.contextmanager
+def pooler_without_server():
+    """As PgBouncer whose server is gone: it takes a connection, as of a primary, and no query."""
+
+    def message(kind, body):
+        return kind + struct.pack("!I", len(body) + 4) + body
+
+    parameters = {"server_version": "15.0", "in_hot_standby": "off", "client_encoding": "UTF8"}
+    parameters["default_transaction_read_only"] = "off"
+    welcome = message(b"R", bytes(4))
+    for name, value in parameters.items():
+        welcome += message(b"S", f"{name}\0{value}\0".encode())
+    welcome += message(b"Z", b"I")
+    fields = {"S": "FATAL", "V": "FATAL", "C": "08P01", "M": "server login has been failing"}
+    failure = message(b"E", "".join(f"{k}{v}\0" for k, v in fields.items()).encode() + b"\0")
+
+    class Handler(socketserver.StreamRequestHandler):
+        def handle(self):
+            while True:
+                size, code = struct.unpack("!II", self.rfile.read(8))
+                self.rfile.read(size - 8)
+                if code == 3 << 16:  # protocol 3.0; others ask for encryption
+                    break
+                self.wfile.write(b"N")
+            self.wfile.write(welcome)
+            if self.rfile.read(1) not in (b"", b"X"):
+                self.wfile.write(failure)
+
+    with socketserver.ThreadingTCPServer(("127.0.0.1", 0), Handler) as server:
+        threading.Thread(target=server.serve_forever).start()
+        try:
+            yield server.server_address[1]
+        finally:
+            server.shutdown()
+
+
+def test_pooler_without_server_is_passed_over(new_database):
+    """PgBouncer tells what its server was: the connection is tried before it is used."""
+    with (
+        bouncing(new_database("postgresql"), "transaction") as url,
+        contextlib.closing(opened(url)) as store,
+        pooler_without_server() as port,
+    ):
+        assert store.parameters["options"] is None  # known to be a pooler
+        own = store.parameters["port"]
+        store.parameters |= {"host": "127.0.0.1,127.0.0.1", "port": f"{port},{own}"}
+        store.close()
+        assert not store.has_users()

@@ -138,13 +138,29 @@ class PostgreSQL(SqlStore):
         """Connect to one host; psycopg's own time limit is in whole seconds, two at least."""
         limit = float(attempt.get("connect_timeout") or 0)
         seconds = min(seconds, limit) if limit > 0 else seconds
+        end = time.monotonic() + seconds
         generator = Connection._connect_gen(make_conninfo("", **attempt))
         try:
             connection = wait_conn(generator, interval=0.1, timeout=max(0.0, seconds))
         except psycopg.errors._WaitTimeout:
             raise psycopg.errors.ConnectionTimeout("the server does not respond") from None
         connection.autocommit = True
+        if self.parameters["options"] is None:
+            self._check_primary(connection, end)
         return connection
+
+    def _check_primary(self, connection: Connection, deadline: float) -> None:
+        """Close a connection to a pooler, which tells what its server was, unless it is a primary.
+
+        Then it counts as one that could not be made.
+        """
+        connection.deadline = deadline
+        try:
+            if self.queries.is_standby(connection):
+                raise psycopg.OperationalError("the server behind the pooler is a standby")
+        except BaseException:
+            connection.close()
+            raise
 
     def is_usable(self, connection: Connection) -> bool:
         # only a server that shuts down, or becomes a standby, sends to an idle connection

@@ -7,6 +7,9 @@ SELECT EXISTS (
     WHERE tablename = 'schema_version' AND schemaname = ANY (current_schemas(false))
 );
 
+-- name: is_standby()$
+SELECT pg_catalog.pg_is_in_recovery();
+
 -- name: get_columns()
 -- without generated ones, and those of extensions
 SELECT c.relname, a.attname FROM pg_catalog.pg_class AS c
