@@ -11,8 +11,7 @@ import logging
 import re
 import secrets
 import time
-from collections.abc import Callable, Sequence
-from typing import ParamSpec
+from collections.abc import Callable
 
 import flask
 import FlaskSimpleAuth as fsa
@@ -22,7 +21,7 @@ from database import db
 from security import api_keys
 from security.audit import audit
 from security.caller import caller
-from security.declarations import declaration_of, password_is_enough
+from security.declarations import Declaration, declaration_of, password_is_enough
 from security.passwords import check_guessable, check_password, wrong_password
 from security.sessions import OTP_REALM, sha256, token_claims, wrong_token
 from store.base import no_user
@@ -30,7 +29,6 @@ from values import Login
 
 log = logging.getLogger("acme")
 
-P = ParamSpec("P")
 Hook = Callable[[fsa.Flask, flask.Request], str | None]
 
 
@@ -67,21 +65,15 @@ GROUPS = {"admin": user_is_admin}
 PERMISSIONS = {"stuff": user_owns_stuff, "user": user_may_access}
 
 
-def takes_keys(authz: Sequence[object]) -> bool:
-    """Whether API keys may open a route with an authorization: no group's, and no account's."""
-    return not any(who in GROUPS or (isinstance(who, tuple) and who[0] == "user") for who in authz)
+def takes_keys(route: Declaration) -> bool:
+    """Whether API keys may open a route: not those of a group, an account or another realm.
 
-
-def _without_key(check: Callable[P, bool]) -> Callable[P, bool]:
-    """A check that API keys do not pass, whatever their user is."""
-
-    @functools.wraps(check)
-    def checked(*args: P.args, **kwargs: P.kwargs) -> bool:
-        if caller().has_key:
-            raise fsa.ErrorResponse("an API key opens no account: get a token at /token", 403)
-        return check(*args, **kwargs)
-
-    return checked
+    What is listed here takes keys, so that a group of a fork does not, wherever it is registered.
+    """
+    authz = [route.authz] if isinstance(route.authz, str | int | tuple) else route.authz or ()
+    return route.realm is None and all(
+        who[0] != "user" if isinstance(who, tuple) else who in ("AUTH", "OPEN") for who in authz
+    )
 
 
 # authentication schemes
@@ -154,15 +146,18 @@ def _bearer(request: flask.Request) -> str | None:
     return value.strip() if scheme.lower() == "bearer" else None
 
 
-def key(_app: fsa.Flask, request: flask.Request) -> str | None:
-    """API key, as a bearer token: on routes that declare no `authn`, and none of a group's."""
+def key(app: fsa.Flask, request: flask.Request) -> str | None:
+    """API key, as a bearer token: on routes that declare no `authn`, see also `takes_keys`."""
     value = _bearer(request)
     if not value or not value.startswith(api_keys.PREFIX):
         return None
     found = api_keys.check_key(value)
     if found.scope == "read" and request.method not in api_keys.READING:
         raise fsa.ErrorResponse("this API key may only read: its scope is not write", 403)
-    caller().has_key = True
+    # before a group, and before a stored answer: no layer after this one sees a key
+    if not takes_keys(declaration_of(app, request.endpoint or "")):
+        raise fsa.ErrorResponse("an API key opens no account: get a token at /token", 403)
+    caller().login = found.login
     return found.login
 
 
@@ -208,9 +203,9 @@ def init_app(app: fsa.Flask) -> None:
     for scheme in basic, param, token:
         app.authentication(scheme.__name__, _scheme(app, scheme))
     for group, is_in in GROUPS.items():
-        app.group_check(group, _without_key(is_in))
+        app.group_check(group, is_in)
     for domain, may in PERMISSIONS.items():
-        app.object_perms(domain, _without_key(may) if domain == "user" else may)
+        app.object_perms(domain, may)
     app.password_quality(functools.partial(check_guessable, app.config["ACME_PASSWORD_SCORE"]))
     # the password of an unknown user is checked against it, to take as long as that of a known one
     app.config["ACME_DUMMY_HASH"] = app.hash_password(secrets.token_urlsafe(), check=False)

@@ -89,13 +89,14 @@ def routes(app: fsa.Flask) -> Iterator[Route]:
     usual = app.config["FSA_AUTH_DEFAULT"] or SCHEMES
     tagged = tagged_paths(app)
     for rule in app.url_map.iter_rules():
-        authz, authn, realm = declaration_of(app, rule.endpoint)
+        declared = declaration_of(app, rule.endpoint)
+        authz, authn, realm = declared
         function = inspect.unwrap(app.view_functions[rule.endpoint])
         authz = authz if isinstance(authz, list) else ["CLOSE" if authz is None else authz]
         authn = [authn] if isinstance(authn, str) else authn or usual
         path = re.sub(r"<(?:\w+:)?(\w+)>", r"{\1}", rule.rule)
         schemes = [] if authz == ["OPEN"] else [scheme for scheme in authn if scheme != "none"]
-        if "key" in schemes and not takes_keys(authz):
+        if "key" in schemes and not takes_keys(declared):
             schemes.remove("key")
         methods = [method for method in METHODS if method in (rule.methods or ())]
         for method in methods:

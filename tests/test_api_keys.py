@@ -82,6 +82,17 @@ def test_key_of_an_administrator_opens_nothing_but_what_its_user_owns(target):
 
 
 @IN_PROCESS
+def test_key_does_not_get_the_stored_answer_of_an_account(target):
+    """That a token got with the same Idempotency-Key."""
+    login = new_user()
+    _, headers = add_key(login)
+    sent = {"path": f"/user/{login}", "value": {"email": "other@acme.org"}}
+    once = {"Idempotency-Key": new_name("key")}
+    assert call("PATCH", **sent, headers=token_of(login) | once).status_code == 200
+    assert call("PATCH", **sent, headers=headers | once).status_code == 403
+
+
+@IN_PROCESS
 def test_key_needs_no_second_factor_but_making_one_takes_the_password(target):
     """A script has no device; and a stolen token must not get what outlives it."""
     login = new_user()

@@ -1,5 +1,7 @@
 """Authentication of routes that a fork adds: they are protected as those of Acme are."""
 
+import time
+
 import flask
 import FlaskSimpleAuth as fsa
 import jwt
@@ -7,8 +9,10 @@ import pytest
 
 import auth
 import database
+from security import api_keys
 from security.declarations import accepts_password_alone, declaration_of
-from security.sessions import OTP_REALM, begin_session
+from security.sessions import OTP_REALM, begin_session, sha256
+from store.base import ApiKey
 from tests.application import new_application
 from tests.conftest import PASSWORD
 from tests.test_auth import PASS, basic, bearer, forged
@@ -145,3 +149,28 @@ def test_token_for_a_user_that_there_is_not_is_401(fork):
             fork.application.create_token("nobody")
         assert error.value.status == 401
         assert begin_session("acme", can_refresh=False)[1] == ""
+
+
+def test_api_key_opens_no_group_or_realm_of_a_fork(fork):
+    """Neither where a group is registered in FlaskSimpleAuth's way, and not in auth.py."""
+    app = fork.application
+    app.group_check("boss", lambda _login: True)
+
+    def get_who(user: fsa.CurrentUser):
+        return {"user": user}, 200
+
+    declared = {
+        "all": {"authz": "AUTH"},
+        "boss": {"authz": "boss"},
+        "bosses": {"authz": ["AUTH", "boss"]},
+        "realm": {"authz": "AUTH", "realm": "other"},
+        "listed": {"authz": "boss", "authn": ["key", "token"]},
+    }
+    for name, how in declared.items():
+        app.add_url_rule(f"/keys/{name}", f"keys_{name}", get_who, **how)
+    database.db.add_user("susie", app.hash_password(PASSWORD), "some@acme.org", True)
+    secret, now = api_keys.generate(), time.time()
+    key = ApiKey("id", "susie", "x", "write", now, now + 60, hash=sha256(secret))
+    database.db.add_api_key(key, database.db.get_user_pass("susie"))
+    found = {n: fork.get(f"/keys/{n}", headers=bearer(secret)).status_code for n in declared}
+    assert found == dict.fromkeys(declared, 403) | {"all": 200}
