@@ -175,13 +175,18 @@ def granian(**environ: str) -> Iterator[str]:
         yield f"http://127.0.0.1:{port}"
 
 
+targets: list["Target"] = []  # of this process
+
+
 class Target:
     """One way to reach Acme: an application in this process, or a server at a URL."""
 
     def __init__(self, url: str | None, app: fsa.Flask = tutorial.app) -> None:
         self.url = url
         self.app = app
-        self.people: dict[str, str] = {}
+        self.people: dict[str, str] = {}  # login and token
+        self.created = {"acme"}
+        targets.append(self)
 
     def client(self) -> Client:
         """FlaskTester's client, with the tokens of the users that `person` has created."""
@@ -207,10 +212,11 @@ class Target:
             password = PASSWORD
             if login == "acme":
                 password = os.environ["ACME_PASS"]
-            else:
+            elif login not in self.created:
                 email = f"{login}@acme.org"
                 new = {"login": login, "password": PASSWORD, "email": email}
                 client.post("/user", 201, login=self.person("acme"), json=new)
+                self.created.add(login)
             client.setPass(login, password)
             res = client.get("/token", 200, login=login, auth="basic")
             self.people[login] = res.json["token"]
@@ -355,11 +361,13 @@ class Clock:
 
 
 @pytest.fixture
-def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+def clock(monkeypatch: pytest.MonkeyPatch) -> Iterator[Clock]:
     """Stops the time in this process, except for the expiry of tokens: PyJWT has its own clock."""
     clock = Clock()
     monkeypatch.setattr(time, "time", lambda: clock.now)
-    return clock
+    yield clock
+    for target in targets:  # a later time may have removed their sessions
+        target.people.clear()
 
 
 @pytest.fixture
