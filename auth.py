@@ -18,6 +18,7 @@ import FlaskSimpleAuth as fsa
 
 # the database is needed!
 from database import db
+from flask_internals import current_request
 from security import api_keys
 from security.audit import audit
 from security.caller import caller
@@ -86,11 +87,11 @@ def _scheme(app: fsa.Flask, hook: Hook) -> Hook:
     """
 
     @functools.wraps(hook)
-    def scheme(_manager: object, request: flask.Request) -> str | None:
+    def scheme(_manager: object, _request: object) -> str | None:
         if refusal := caller().refusal:
             raise refusal
         try:
-            return hook(app, request)
+            return hook(app, current_request())
         except fsa.ErrorResponse as e:
             caller().refusal = e
             raise

@@ -2,9 +2,9 @@
 
 import dataclasses
 
-import flask
 import FlaskSimpleAuth as fsa
 
+from flask_internals import current_request
 from store.base import Credentials
 
 
@@ -25,7 +25,7 @@ class Caller:
 
 def caller() -> Caller:
     """The caller of the request at hand."""
-    environ = flask.request.environ
+    environ = current_request().environ
     found: Caller | None = environ.get("acme.caller")
     if found is None:
         found = environ["acme.caller"] = Caller()

@@ -14,6 +14,8 @@ import flask
 import FlaskSimpleAuth as fsa
 from werkzeug.exceptions import Forbidden
 
+from flask_internals import current_request
+
 SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 
 
@@ -72,7 +74,7 @@ def _is_allowed(origin: str | None) -> bool:
 
 def check_origin() -> None:
     """Before a request: 403 for an unsafe method from another origin."""
-    request = flask.globals.request_ctx.request
+    request = current_request()
     if request.method not in SAFE_METHODS and (message := refusal(request)):
         raise Forbidden(message)
 

@@ -17,6 +17,7 @@ import FlaskSimpleAuth as fsa
 from werkzeug.datastructures import CombinedMultiDict, FileStorage
 from werkzeug.routing import FloatConverter, IntegerConverter
 
+from flask_internals import current_request
 from security.bounded_queue import BoundedQueue
 from web.kinds import Casts, Kind, kind_of, plain_text, refusal, without_none
 
@@ -139,7 +140,7 @@ def _all_parameters(manager: Any) -> Mapping[str, Any]:
 
     That one makes a `CombinedMultiDict` of all sources at each call, of which there are several.
     """
-    request = flask.globals.request_ctx.request
+    request = current_request()
     is_json = request.is_json
     manager._fsa._local.params = "json" if is_json else "http"  # for its error messages
     body = (request.get_json(),) if is_json else (request.form, request.files)

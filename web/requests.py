@@ -28,6 +28,7 @@ from werkzeug.http import parse_date
 from werkzeug.middleware.proxy_fix import ProxyFix
 from werkzeug.utils import cached_property
 
+from flask_internals import current_request
 from web import forms, parameters, slow_clients, strict_json
 from web.parameters import LARGE_BYTES, NOTHING_DECLARED, parse_queue
 
@@ -153,7 +154,7 @@ class Request(flask.Request):
 
 def check_request() -> None:
     """Before a request: refuse what is malformed with 400, and what is too large with 413."""
-    request = cast(Request, flask.globals.request_ctx.request)
+    request = cast(Request, current_request())
     _check_head(request)
     body = None
     if request.may_have_body():
