@@ -171,7 +171,7 @@ def fork(request, new_database):
             db.change_stuff(name, price, user)
             return "", 204
 
-        @app.post("/item/<name>/sale", authz="AUTH")
+        @app.route("/item/<name>/sale", methods=["post"], authz="AUTH")  # Flask takes lower case
         def post_sale(name: str) -> Created[Message]:
             """There is no GET of this path."""
             return {"msg": name}, 201, {"Location": "/"}

@@ -165,6 +165,9 @@ def init_app(app: fsa.Flask) -> None:
     app.url_map.converters |= {"int": _Integer, "float": _Float}
 
     def add(rule: str, endpoint: str | None = None, view_func: Any = None, **options: Any) -> Any:
+        methods = options.get("methods") or getattr(view_func, "methods", None)
+        if methods and not isinstance(methods, str):  # Flask refuses a text
+            options["methods"] = [method.upper() for method in methods]  # as Flask does later
         casts = {kind: cast for kind, cast in manager._casts.items() if kind not in built_in}
         signature, declared = _declare(manager, rule, inspect.signature(view_func), casts)
         routes[endpoint or view_func.__name__] = declared
