@@ -112,5 +112,5 @@ def routes(app: fsa.Flask) -> Iterator[Route]:
                 is_repeatable=method in WRITES
                 and authz != ["OPEN"]
                 and may_be_stored(app, rule.endpoint),
-                has_tag=path in tagged,
+                has_tag=path in tagged and may_be_stored(app, rule.endpoint),
             )

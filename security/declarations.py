@@ -67,7 +67,8 @@ def password_is_enough(app: fsa.Flask, endpoint: str) -> bool:
 def returns_secret(view: View) -> View:
     """Mark a route whose response has a secret, or whose change must not wait in a transaction.
 
-    It refuses an `Idempotency-Key`, because an answer that is to be repeated is stored.
+    It refuses an `Idempotency-Key`, because an answer that is to be repeated is stored, and
+    `If-Match`, whose check and change are one transaction.
     """
     setattr(view, "returns_secret", True)  # noqa: B010
     return view

@@ -122,7 +122,12 @@ def test_permissions_come_before_preconditions(target):
 
 @pytest.mark.parametrize(
     ("method", "path", "value"),
-    [("POST", "/stuff", {"stuff": "{}", "price": 1}), ("POST", "/len", {"p": 1})],
+    [
+        ("POST", "/stuff", {"stuff": "{}", "price": 1}),
+        ("POST", "/len", {"p": 1}),
+        # it checks a password, for which other writers must not wait
+        ("POST", "/user/acme/keys", {"name": "x", "scope": "read", "current": "x"}),
+    ],
 )
 def test_if_match_where_there_are_no_tags_fails(target, method, path, value):
     """Rather than to make a change that the client has excluded."""
