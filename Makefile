@@ -15,7 +15,7 @@ reload: .venv/run  ## let servers of this folder take new code, configuration an
 	@$(BIN)/python reload.py
 
 test: .venv/dev  ## run all tests
-	$(BIN)/python -m pytest --numprocesses logical --maxprocesses 4 test.py tests
+	$(BIN)/python -m pytest --numprocesses auto test.py tests
 
 install: .venv/dev  ## create .venv with all packages for development
 

@@ -63,6 +63,11 @@ hypothesis.settings.load_profile("acme")
 _numbers = itertools.count()
 
 
+def pytest_xdist_auto_num_workers() -> int:
+    """One more than there are cores, because many tests wait for servers; four at most."""
+    return min(len(os.sched_getaffinity(0)) + 1, 4)
+
+
 def new_name(kind: str = "thing") -> str:
     """A name that no other test uses, in this run or against the same server."""
     return f"{kind}{os.getpid()}x{next(_numbers)}z"  # the suffix: no name is a prefix of another
