@@ -141,8 +141,12 @@ def test_pooler_that_ignores_options_is_noticed(new_database, caplog):
 
 
 @contextlib.contextmanager
-def pooler_without_server():
-    """As PgBouncer whose server is gone: it takes a connection, as of a primary, and no query."""
+def pooler_without_server(closes):
+    """As PgBouncer whose server is gone: it takes a connection, as of a primary, and no query.
+
+    Unless it closes the connection then, nothing follows the error.
+    """
+    done = threading.Event()
 
     def message(kind, body):
         return kind + struct.pack("!I", len(body) + 4) + body
@@ -167,24 +171,29 @@ def pooler_without_server():
             self.wfile.write(welcome)
             if self.rfile.read(1) not in (b"", b"X"):
                 self.wfile.write(failure)
+                if not closes:
+                    done.wait()
 
     with socketserver.ThreadingTCPServer(("127.0.0.1", 0), Handler) as server:
         threading.Thread(target=server.serve_forever).start()
         try:
             yield server.server_address[1]
         finally:
+            done.set()
             server.shutdown()
 
 
-def test_pooler_without_server_is_passed_over(new_database):
+@pytest.mark.parametrize("closes", [True, False])
+def test_pooler_without_server_is_passed_over(new_database, closes):
     """PgBouncer tells what its server was: the connection is tried before it is used."""
     with (
         bouncing(new_database("postgresql"), "transaction") as url,
         contextlib.closing(opened(url)) as store,
-        pooler_without_server() as port,
+        pooler_without_server(closes) as port,
     ):
         assert store.parameters["options"] is None  # known to be a pooler
         own = store.parameters["port"]
         store.parameters |= {"host": "127.0.0.1,127.0.0.1", "port": f"{port},{own}"}
+        store.parameters["connect_timeout"] = "1"  # second
         store.close()
         assert not store.has_users()

@@ -65,12 +65,14 @@ class Connection(psycopg.Connection[Any]):
         while pgconn.flush():  # a long query that the server has not yet read
             self._wait(select.POLLIN | select.POLLOUT)
             pgconn.consume_input()
-        while pgconn.is_busy():
-            self._wait(select.POLLIN)
-            pgconn.consume_input()
-        result = pgconn.get_result()
-        while pgconn.get_result():
-            pass
+        result = None
+        while True:
+            while pgconn.is_busy():  # get_result would wait without a deadline, and with the GIL
+                self._wait(select.POLLIN)
+                pgconn.consume_input()
+            if not (more := pgconn.get_result()):
+                break
+            result = result or more
         if result is None or pgconn.status == pq.ConnStatus.BAD:
             raise psycopg.OperationalError(pgconn.get_error_message())
         if result.status not in SUCCESS:
