@@ -42,7 +42,8 @@ def _parent(process: Path) -> str:
 def main_processes() -> Iterator[int]:
     """The process ids of the servers, without those of their workers."""
     found = {process.name for process in PROCESSES.glob("[0-9]*") if _is_server(process)}
-    return (int(pid) for pid in found if _parent(PROCESSES / pid) not in found)
+    parents = {pid: _parent(PROCESSES / pid) for pid in found}  # "" if it has ended meanwhile
+    return (int(pid) for pid, parent in parents.items() if parent and parent not in found)
 
 
 def _environ(pid: int) -> bytes:

@@ -200,7 +200,7 @@ def test_reload_reads_code_configuration_and_certificate(place):
         half = (place / "key.pem").read_text()[:100]
         (place / "key.pem").write_text(half)  # while it is being replaced
         done = run(sys.executable, "reload.py", cwd=place)  # make reload
-        assert (done.returncode, "its log says why" in done.stderr) == (1, True)
+        assert (done.returncode, "its log says why" in done.stderr) == (1, True), done.stderr
         assert "CERT=cert.pem KEY=key.pem cannot be used" in reason()
         (place / ".env").write_text("ACME_ORIGINS=https://two.org\n")
         code = (place / "acme.py").read_text()
