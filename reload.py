@@ -13,19 +13,18 @@ from pathlib import Path
 
 PROCESSES = Path("/proc")
 FOLDER = Path(__file__).resolve().parent
+TARGET = " workers:load_worker"  # in the title that granian sets if setproctitle is installed
 CHECK_SECONDS = 60  # for the check of the new configuration
 REPLACE_SECONDS = 2  # from then on, until the process replaces itself
 START_SECONDS = 60  # until it has new workers
 
 
-def _arguments(process: Path) -> list[str]:
-    return (process / "cmdline").read_text(errors="replace").split("\0")
-
-
 def _is_server(process: Path) -> bool:
     """Whether a process executes serve.py in this folder; its workers do as well."""
     try:
-        return "serve.py" in _arguments(process) and (process / "cwd").resolve() == FOLDER
+        arguments = (process / "cmdline").read_text(errors="replace").split("\0")
+        is_titled = arguments[0].startswith("granian ") and TARGET in arguments[0]
+        return (is_titled or "serve.py" in arguments) and (process / "cwd").resolve() == FOLDER
     except OSError:  # it has ended, or belongs to another user
         return False
 
