@@ -22,6 +22,7 @@ from tests.conftest import (
     granian,
     opened,
     serving,
+    until,
     wait_for,
 )
 from tests.stores import post, stuff_of
@@ -207,7 +208,8 @@ def test_previous_release_goes_on_while_the_database_is_upgraded(kind, new_datab
                 both = Target(address)
                 both.people = target.people  # tokens of the one are good for the other
                 targets.append(both)
-                time.sleep(1)
+                begun = sum(len(one.added) for one in load)
+                until(lambda: sum(len(one.added) for one in load) > begun + 30)
                 assert both.send("GET", "/readyz").status == 200
                 for one in load:
                     one.done.set()
