@@ -22,7 +22,7 @@ from flask_internals import current_request
 from security import api_keys
 from security.audit import audit
 from security.caller import caller
-from security.declarations import Declaration, declaration_of, password_is_enough
+from security.declarations import SAFE_METHODS, Declaration, declaration_of, password_is_enough
 from security.passwords import check_guessable, check_password, wrong_password
 from security.sessions import OTP_REALM, sha256, token_claims, wrong_token
 from store.base import no_user
@@ -153,7 +153,7 @@ def key(app: fsa.Flask, request: flask.Request) -> str | None:
     if not value or not value.startswith(api_keys.PREFIX):
         return None
     found = api_keys.check_key(value)
-    if found.scope == "read" and request.method not in api_keys.READING:
+    if found.scope == "read" and request.method not in SAFE_METHODS:
         raise fsa.ErrorResponse("this API key may only read: its scope is not write", 403)
     # before a group, and before a stored answer: no layer after this one sees a key
     if not takes_keys(declaration_of(app, request.endpoint or "")):

@@ -21,20 +21,26 @@ MAX_PRICE = 10**12
 MAX_PAGE = 1_000
 
 
-class Login(str):
-    """The name of a user: 2 to 32 lower case letters and digits, a letter first."""
+class _Patterned(str):
+    """A text that matches a pattern as a whole; `RULE` is the message of the error 400."""
 
-    PATTERN = r"[a-z][a-z0-9]{1,31}"
-    SCHEMA: ClassVar[Schema] = {"type": "string", "pattern": f"^{PATTERN}$", "examples": ["susie"]}
+    PATTERN: ClassVar[str]
+    RULE: ClassVar[str]
 
     def __new__(cls, value: object) -> Self:
         if isinstance(value, cls):
             return value
         if not isinstance(value, str) or not re.fullmatch(cls.PATTERN, value):
-            raise fsa.ErrorResponse(
-                "login must be 2 to 32 lower case letters and digits, a letter first", 400
-            )
+            raise fsa.ErrorResponse(cls.RULE, 400)
         return super().__new__(cls, value)
+
+
+class Login(_Patterned):
+    """The name of a user: 2 to 32 lower case letters and digits, a letter first."""
+
+    PATTERN = r"[a-z][a-z0-9]{1,31}"
+    RULE = "login must be 2 to 32 lower case letters and digits, a letter first"
+    SCHEMA: ClassVar[Schema] = {"type": "string", "pattern": f"^{PATTERN}$", "examples": ["susie"]}
 
 
 class Password(str):
@@ -124,13 +130,11 @@ def _decoded_size(text: str) -> int:
     return len(data) if base64.b64encode(data).rstrip(b"=") == text.encode() else 0
 
 
-class OtpSecret(str):
+class OtpSecret(_Patterned):
     """The secret of one-time passwords: 16 to 64 characters of base32 (RFC 4648)."""
 
-    def __new__(cls, value: object) -> Self:
-        if not isinstance(value, str) or not re.fullmatch("(?:[A-Z2-7]{8}){2,8}", value):
-            raise fsa.ErrorResponse("otp_secret must be base32, of 16, 24, … or 64 characters", 400)
-        return super().__new__(cls, value)
+    PATTERN = "(?:[A-Z2-7]{8}){2,8}"
+    RULE = "otp_secret must be base32, of 16, 24, … or 64 characters"
 
 
 class Email(str):
@@ -255,20 +259,16 @@ class Limit(int):
         return super().__new__(cls, value)
 
 
-class SessionKey(str):
+class SessionKey(_Patterned):
     """Where a page of sessions begins: the creation time and id of the one before, `123.4,id`."""
 
     PATTERN = r"([0-9]{1,12}\.[0-9]{1,20}),([A-Za-z0-9_-]{1,64})"
+    RULE = "after must be taken from the Link to the next page"
     SCHEMA: ClassVar[Schema] = {
         "type": "string",
         "pattern": f"^{PATTERN}$",
         "examples": ["1763964000.25,abc"],
     }
-
-    def __new__(cls, value: object) -> Self:
-        if not isinstance(value, str) or not re.fullmatch(cls.PATTERN, value):
-            raise fsa.ErrorResponse("after must be taken from the Link to the next page", 400)
-        return super().__new__(cls, value)
 
     @property
     def created_and_id(self) -> tuple[float, str]:
@@ -277,17 +277,13 @@ class SessionKey(str):
         return float(created), name
 
 
-class Code(str):
+class Code(_Patterned):
     """A one-time password: six digits, as text, since it may begin with 0."""
 
     SECRET = True
     PATTERN = "[0-9]{6}"
+    RULE = "code must be a text of six digits"
     SCHEMA: ClassVar[Schema] = {"type": "string", "pattern": f"^{PATTERN}$", "examples": ["123456"]}
-
-    def __new__(cls, value: object) -> Self:
-        if not isinstance(value, str) or not re.fullmatch(cls.PATTERN, value):
-            raise fsa.ErrorResponse("code must be a text of six digits", 400)
-        return super().__new__(cls, value)
 
 
 class Scope(str):
@@ -313,21 +309,17 @@ class KeyDays(int):
         return super().__new__(cls, value)
 
 
-class RefreshToken(str):
+class RefreshToken(_Patterned):
     """A refresh token, as `POST /token` has handed it out: `session.secret`."""
 
     SECRET = True
     PATTERN = r"[A-Za-z0-9_-]{1,64}\.[A-Za-z0-9_-]{1,64}"
+    RULE = "refresh must be a refresh token, as got from /token"
     SCHEMA: ClassVar[Schema] = {
         "type": "string",
         "pattern": f"^{PATTERN}$",
         "examples": ["abc.def"],
     }
-
-    def __new__(cls, value: object) -> Self:
-        if not isinstance(value, str) or not re.fullmatch(cls.PATTERN, value):
-            raise fsa.ErrorResponse("refresh must be a refresh token, as got from /token", 400)
-        return super().__new__(cls, value)
 
 
 class Delete(str):

@@ -21,9 +21,8 @@ import auth
 from database import db
 from openapi.document import SCHEMAS, Document
 from openapi.routes import Route, routes
-from security.declarations import permission_of
+from security.declarations import WRITES, permission_of
 from security.sessions import begin_session
-from web.idempotency import WRITES
 
 FILE = Path(__file__).with_suffix(".md")
 # kind of caller: login, and schemes of the credentials

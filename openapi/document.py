@@ -14,10 +14,9 @@ import acme
 import values
 from openapi.returns import Error, JsonResponse
 from openapi.routes import BODIES, Route, kind_of, routes
-from security.declarations import permission_of
+from security.declarations import WRITES, permission_of
 from values import Schema
 from web.files import File
-from web.idempotency import WRITES
 from web.kinds import item_of, members
 from web.strict_json import MAX_DEPTH
 

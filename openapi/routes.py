@@ -10,11 +10,10 @@ from flask.typing import ResponseReturnValue
 
 from auth import takes_keys
 from security.bounded_queue import is_queued
-from security.declarations import declaration_of, may_be_stored
-from web.idempotency import WRITES
+from security.declarations import WRITES, declaration_of, may_be_stored
 from web.kinds import members, without_none
 from web.parameters import hint_of
-from web.preconditions import tagged_paths
+from web.preconditions import path_of, tagged_paths
 
 METHODS = ("GET", "POST", "PUT", "PATCH", "DELETE")
 SCHEMES = ["token", "key", "basic", "param"]  # the default, if FSA_AUTH_DEFAULT is not set
@@ -94,10 +93,10 @@ def routes(app: fsa.Flask) -> Iterator[Route]:
         function = inspect.unwrap(app.view_functions[rule.endpoint])
         authz = authz if isinstance(authz, list) else ["CLOSE" if authz is None else authz]
         authn = [authn] if isinstance(authn, str) else authn or usual
-        path = re.sub(r"<(?:\w+:)?(\w+)>", r"{\1}", rule.rule)
         schemes = [] if authz == ["OPEN"] else [scheme for scheme in authn if scheme != "none"]
         if "key" in schemes and not takes_keys(declared):
             schemes.remove("key")
+        path = path_of(rule.rule)
         methods = [method for method in METHODS if method in (rule.methods or ())]
         for method in methods:
             yield Route(

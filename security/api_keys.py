@@ -17,7 +17,6 @@ from store.base import ApiKey
 
 PREFIX = "acme_"
 RANDOM_BYTES = 32
-READING = ("GET", "HEAD", "OPTIONS")  # the methods of the scope `read`
 DAY_SECONDS = 24 * 3600
 
 

@@ -7,6 +7,9 @@ import FlaskSimpleAuth as fsa
 
 View = TypeVar("View", bound=Callable[..., Any])
 
+SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})  # RFC 9110: they change nothing
+WRITES = frozenset({"POST", "PUT", "PATCH", "DELETE"})
+
 
 class Declaration(NamedTuple):
     """The arguments of a route's decorator; None if one is not given."""

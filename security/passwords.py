@@ -83,7 +83,7 @@ def check_guessable(least: int, password: str, about: Sequence[str] = ()) -> boo
     zxcvbn estimates how many guesses a password takes: https://github.com/dropbox/zxcvbn.
     """
     if least:
-        found = zxcvbn(password[:JUDGED], [word.lower() for text in about for word in words(text)])
+        found = zxcvbn(password[:JUDGED], [word.lower() for text in about for word in _words(text)])
         if int(found.score) < least:
             feedback = found.feedback
             advice = [feedback.warning, *feedback.suggestions] if feedback else []
@@ -92,7 +92,7 @@ def check_guessable(least: int, password: str, about: Sequence[str] = ()) -> boo
     return True
 
 
-def words(text: str) -> list[str]:
+def _words(text: str) -> list[str]:
     """The parts of a login or an address, and the whole."""
     return [text, *re.findall(r"\w{3,}", text)]
 

@@ -15,8 +15,7 @@ import FlaskSimpleAuth as fsa
 from werkzeug.exceptions import Forbidden
 
 from flask_internals import current_request
-
-SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
+from security.declarations import SAFE_METHODS
 
 
 def own_origin(request: flask.Request) -> str:

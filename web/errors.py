@@ -8,6 +8,7 @@ import flask
 import FlaskSimpleAuth as fsa
 from werkzeug.exceptions import HTTPException, ServiceUnavailable
 
+from flask_internals import current_request
 from monitoring.request_id import request_id
 from security.caller import caller
 from web import slow_clients
@@ -36,7 +37,7 @@ def _drain(request: Request) -> None:
 
 def http_error(e: HTTPException) -> flask.typing.ResponseReturnValue:
     """The response for an HTTP error, with its headers, such as `Allow`."""
-    request = cast(Request, flask.globals.request_ctx.request)
+    request = cast(Request, current_request())
     # 503 may be about a body that is slow to arrive
     if e.code == 413 or (e.code != 503 and _is_unread(request)):
         _drain(request)

@@ -21,11 +21,10 @@ import FlaskSimpleAuth as fsa
 
 from database import db
 from flask_internals import current_request
-from security.declarations import may_be_stored
+from security.declarations import WRITES, may_be_stored
 from store.base import Claim
 from web.requests import Request
 
-WRITES = frozenset({"POST", "PUT", "PATCH", "DELETE"})
 MAX_ANSWER_BYTES = 2**16  # of a body that is stored
 # the text of the draft's structured field (RFC 9651), or without quotes; a comma would be that of
 # two headers, which servers join
@@ -75,7 +74,7 @@ def _from_text(text: str) -> flask.Response:
 
 def _once(app: fsa.Flask, header: str, call: Callable[[], Any]) -> Any:
     """Call a route once for each key of a user."""
-    request = cast(Request, flask.globals.request_ctx.request)
+    request = cast(Request, current_request())
     if not may_be_stored(app, request.endpoint or ""):
         raise fsa.ErrorResponse("send no Idempotency-Key here: the answer is not stored", 400)
     login = app._fsa.current_user()

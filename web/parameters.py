@@ -55,7 +55,7 @@ class Parameter:
             self.is_text and isinstance(value, str) and len(value) <= LARGE_BYTES
         ):
             return self.make(value, self.name)
-        request: Any = flask.globals.request_ctx.request
+        request: Any = current_request()
         if request.is_large:
             with parse_queue:
                 return self._make(request, value)

@@ -17,11 +17,10 @@ import FlaskSimpleAuth as fsa
 
 from database import db
 from flask_internals import current_request
-from security.declarations import may_be_stored
+from security.declarations import WRITES, may_be_stored
 from web.kinds import without_none
 from web.parameters import hint_of
 
-CHANGES = frozenset({"POST", "PUT", "PATCH", "DELETE"})
 TAG = r'(?:W/)?"[!#-~\x80-\xff]*"'
 TAGS = re.compile(rf"\*|[ \t,]*{TAG}(?:[ \t]*,[ \t,]*{TAG})*[ \t,]*")
 
@@ -100,7 +99,7 @@ def _conditional(app: fsa.Flask, resource: Resource, view: Any) -> Callable[...,
     def call(**values: Any) -> Any:
         request = current_request()
         header = request.environ.get("HTTP_IF_MATCH")
-        if header is None or request.method not in CHANGES:
+        if header is None or request.method not in WRITES:
             return view(**values)
         # a route with a secret hashes passwords, for which other writers must not wait
         if not resource.get or not may_be_stored(app, request.endpoint or ""):
@@ -116,11 +115,15 @@ def _conditional(app: fsa.Flask, resource: Resource, view: Any) -> Callable[...,
     return call
 
 
+def path_of(rule: str) -> str:
+    """The path of a rule as in OpenAPI, `/stuff/{sid}`; FlaskSimpleAuth adds converters to it."""
+    return re.sub(r"<(?:\w+:)?(\w+)>", r"{\1}", rule)
+
+
 def tagged_paths(app: fsa.Flask) -> set[str]:
-    """The paths that have tags, as in OpenAPI: `/stuff/{sid}`."""
+    """The paths that have tags, as in OpenAPI."""
     resources = app.extensions.get("resources", {}).items()
-    found = [rule for rule, resource in resources if resource.get and resource.changes]
-    return {re.sub(r"<(?:\w+:)?(\w+)>", r"{\1}", rule) for rule in found}
+    return {path_of(rule) for rule, resource in resources if resource.get and resource.changes}
 
 
 def init_app(app: fsa.Flask) -> None:
@@ -131,14 +134,14 @@ def init_app(app: fsa.Flask) -> None:
 
     def add(rule: str, endpoint: str | None = None, view_func: Any = None, **options: Any) -> Any:
         methods = set(options.get("methods") or ["GET"])
-        if "<" not in rule and methods.isdisjoint(CHANGES):
+        if "<" not in rule and methods.isdisjoint(WRITES):
             return add_url_rule(rule, endpoint, view_func, **options)
         resource = resources.setdefault(rule, Resource(rule))
         call = view_func
         if methods == {"GET"} and "<" in rule and resource.may_read(view_func):
             resource.get, call = view_func, _tagged(app, resource, view_func)
-        elif not methods.isdisjoint(CHANGES):
-            resource.changes |= methods & CHANGES
+        elif not methods.isdisjoint(WRITES):
+            resource.changes |= methods & WRITES
             call = _conditional(app, resource, view_func)
         if call is not view_func:
             call = _view(view_func, call)
