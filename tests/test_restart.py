@@ -300,7 +300,8 @@ def test_commands_read_secret_files(tmp_path):
     for name, text in (("pass", "From-File-1"), ("db", f"sqlite:///{tmp_path}/acme.db")):
         (tmp_path / name).write_text(text)
     files = {"ACME_PASS_FILE": f"{tmp_path}/pass", "ACME_DATABASE_FILE": f"{tmp_path}/db"}
-    environ = {"ACME_PASS": None, "ACME_DATABASE": None, **files}
+    # without the .env of `make run`, which flask would load
+    environ = {"ACME_PASS": None, "ACME_DATABASE": None, "FLASK_SKIP_DOTENV": "1", **files}
     done = run(sys.executable, "-m", "flask", "--app", "./app.py", "user", "list", **environ)
     assert done.returncode == 0, done.stderr
     with contextlib.closing(opened(f"sqlite:///{tmp_path}/acme.db")) as store:
