@@ -59,6 +59,8 @@ def cluster():
     standby = None
     try:
         primary.execute("CREATE DATABASE acme")
+        with configured(primary.url("acme")):
+            pass  # it has its schema and its first user from now on, whichever test comes first
         standby = Cluster(primary)
         primary.configure("synchronous_standby_names", "standby")
         yield primary, standby
