@@ -4,7 +4,9 @@ import bisect
 import contextlib
 import dataclasses
 import itertools
+import math
 import threading
+import time
 from collections.abc import Callable, Iterable, Iterator
 
 from store.base import (
@@ -33,6 +35,7 @@ from store.base import (
     too_many_keys,
     user_taken,
 )
+from store.events import EventsInMemory
 from values import MAX_PAGE, Email, Login, Name, Price
 
 __version__ = "0.2.0"  # of Acme; CHANGELOG.md has what changed
@@ -47,6 +50,7 @@ class _User:
     password: str
     email: str
     admin: bool
+    created: float
     active: bool = True
     otp_secret: str | None = None
     otp: bool = False
@@ -66,10 +70,11 @@ class _Rotated:
     at: float = 0.0  # seconds since 1970
 
 
-class AcmeData(Store):
+class AcmeData(EventsInMemory, Store):
     """The store in memory: simple, quick, and gone when the process ends."""
 
     def __init__(self) -> None:
+        super().__init__()
         self.users: dict[str, _User] = {}
         # Stuff: name -> (owner, price)
         self.stuff: dict[str, tuple[str, float]] = {}
@@ -97,7 +102,7 @@ class AcmeData(Store):
         with self._lock:
             if login in self.users:
                 raise user_taken(login)
-            self.users[login] = _User(password, email, admin)
+            self.users[login] = _User(password, email, admin, time.time())
             bisect.insort(self._logins, login)
 
     def get_user_pass(self, login: str) -> str | None:
@@ -413,6 +418,16 @@ class AcmeData(Store):
     def isolated(self) -> Iterator[None]:
         with self._lock:
             yield
+
+    def atomic(self) -> contextlib.AbstractContextManager[None]:
+        return self.isolated()
+
+    def after_commit(self, call: Callable[[], None]) -> None:
+        call()
+
+    def get_created(self, login: str) -> float:
+        user = self.users.get(login)
+        return user.created if user else math.inf
 
     def close(self) -> None:
         pass

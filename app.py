@@ -23,6 +23,7 @@ import cli
 import database
 import doctor
 import openapi
+import personal_data
 import tokens
 import users
 from monitoring import logs
@@ -82,6 +83,7 @@ try:
     openapi.init_app(app)
     tokens.init_app(app)
     users.init_app(app)
+    personal_data.init_app(app)
     frontend.init_app(app)
     health.init_app(app)
     cli.init_app(app)
@@ -187,8 +189,10 @@ def post_user(
     login: Login, password: NewPassword, email: Email, user: fsa.CurrentUser
 ) -> Created[Message] | Conflict:
     """Add a user. With param authentication, `password` is both the caller's and the new user's."""
-    db.add_user(login, hash_password(password, login, email), email, False)
-    audit.audit("user added", user, login)
+    hashed = hash_password(password, login, email)
+    with db.atomic():
+        db.add_user(login, hashed, email, False)
+        audit.audit("user added", user, login)
     location = url_for("users.get_user", login=login)
     return {"msg": f"user added: {login}"}, 201, {"Location": location}
 

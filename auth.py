@@ -20,7 +20,7 @@ import FlaskSimpleAuth as fsa
 from database import db
 from flask_internals import current_request
 from security import api_keys
-from security.audit import audit
+from security.audit import audit_attempt
 from security.caller import caller
 from security.declarations import SAFE_METHODS, Declaration, declaration_of, password_is_enough
 from security.passwords import check_guessable, check_password, wrong_password
@@ -109,7 +109,7 @@ def _by_password(app: fsa.Flask, login: object, password: object) -> str:
         raise wrong_password()
     login, endpoint = str(login), flask.request.endpoint or ""
     if credentials.otp and not password_is_enough(app, endpoint):
-        audit("password without second factor", login)
+        audit_attempt("password without second factor", login)
         raise fsa.ErrorResponse("a second factor is needed: get a token at /token", 401)
     caller().login, caller().credentials = login, credentials
     return login
@@ -158,7 +158,7 @@ def key(app: fsa.Flask, request: flask.Request) -> str | None:
     # before a group, and before a stored answer: no layer after this one sees a key
     if not takes_keys(declaration_of(app, request.endpoint or "")):
         raise fsa.ErrorResponse("an API key opens no account: get a token at /token", 403)
-    caller().login = found.login
+    caller().login, caller().key = found.login, found.id
     return found.login
 
 

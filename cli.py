@@ -8,6 +8,7 @@ of a command are visible to all users of the machine.
 import contextlib
 import datetime
 import json
+import math
 import os
 import re
 import sys
@@ -20,13 +21,15 @@ from typing import Any, NoReturn
 import click
 import flask
 import FlaskSimpleAuth as fsa
-from flask.cli import AppGroup, FlaskGroup
+from flask.cli import AppGroup, FlaskGroup, with_appcontext
 
 import values
 from database import db, open_store
+from monitoring.logs import escape
 from security.audit import audit
 from security.passwords import hash_password
 from store import migrations, transfer
+from store.events import Event
 from store.sql import SqlStore
 
 DATED = re.compile(r"acme-\d{8}T\d{6}Z\.backup")  # the name of a backup without another one
@@ -282,9 +285,9 @@ def _change(event: str, login: str) -> Iterator[None]:
     """A change of a user: its errors become messages, its success a line in the audit trail."""
     if flask.current_app.config["ACME_DATABASE"] == "memory:":
         _fail("data in memory end with this command: set ACME_DATABASE")
-    with _messages():
+    with _messages(), db.atomic():
         yield
-    audit(event, None, login)
+        audit(event, None, login)
     click.echo(f"{login}: {event}")
 
 
@@ -363,7 +366,57 @@ _switch("enable", "Allow LOGIN to sign in again.", active=True)
 _switch("disable", "Refuse LOGIN at sign-in, and end all sessions of that user.", active=False)
 
 
+TIME = click.DateTime(["%Y-%m-%d", "%Y-%m-%dT%H:%M:%S", "%Y-%m-%dT%H:%M:%SZ"])
+
+
+def _seconds(_context: object, _option: object, value: datetime.datetime | None) -> float | None:
+    return value.replace(tzinfo=datetime.UTC).timestamp() if value else None
+
+
+@click.command("audit")
+@click.option("--login", help="about this user, who may have been deleted")
+@click.option("--event", help='with this name, such as "sign-in"')
+@click.option("--since", type=TIME, callback=_seconds, help="from this time on (UTC)")
+@click.option("--until", type=TIME, callback=_seconds, help="before this time (UTC)")
+@click.option("--limit", type=click.IntRange(1), default=100, show_default=True, help="at most")
+@click.option("--json", "as_json", is_flag=True, help="one JSON object a line")
+@with_appcontext
+def audit_trail(
+    login: str | None,
+    event: str | None,
+    since: float | None,
+    until: float | None,
+    limit: int,
+    as_json: bool,
+) -> None:
+    """Show the events of the audit trail in the database, the newest first."""
+    with _store() as store:
+        migrations.check(store)
+        after = None
+        while limit > 0:
+            size = min(limit, values.MAX_PAGE)
+            page = store.get_events(login, size, after, since or 0.0, until or math.inf, event)
+            for found in page:
+                click.echo(_audit_line(found, as_json))
+            limit = limit - size if len(page) == size else 0
+            after = page[-1].id if page else None
+
+
+def _audit_line(event: Event, as_json: bool) -> str:
+    """An event as a line for people, or with the names of the log."""
+    now = datetime.datetime.fromtimestamp(event.time, datetime.UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    if as_json:
+        names = {"whom": event.login, "who": event.who, "from": event.origin}
+        row = {"id": event.id, "time": now, "event": event.event, **names}
+        others = {"session": event.session, "key": event.key, "times": event.times}
+        return json.dumps(row | {name: value for name, value in others.items() if value})
+    times = f", {event.times} times" if event.times > 1 else ""
+    by = "" if event.who == event.login else f" by {event.who}"
+    return escape(f"{now} {event.login}: {event.event}{by}, from {event.origin}{times}")
+
+
 def init_app(app: fsa.Flask) -> None:
     """Register the commands."""
     app.cli.add_command(group)
     app.cli.add_command(users)
+    app.cli.add_command(audit_trail)

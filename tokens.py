@@ -15,7 +15,7 @@ from werkzeug.http import dump_cookie
 
 from database import db
 from openapi.returns import Accepted, Created, Done, Ok
-from security.audit import audit
+from security.audit import audit, audit_attempt
 from security.caller import caller
 from security.declarations import returns_secret
 from security.sessions import (
@@ -78,7 +78,7 @@ def _first_step(login: str) -> Accepted[FirstStep] | None:
     assert credentials, "a sign-in begins with a password: authn=basic or param"
     if not credentials.otp:
         return None
-    audit("first step of a sign-in", login)
+    audit_attempt("first step of a sign-in", login)
     return {"otp": first_step_token(login, credentials)}, 202
 
 
@@ -142,11 +142,12 @@ def post_token_refresh(
 @tokens.delete("/token", authz="AUTH", authn="token")
 def delete_token(user: fsa.CurrentUser, all: bool = False) -> Done:  # noqa: A002
     """Sign out: end this session, or all sessions of the caller, at once in every process."""
-    if all:
-        db.delete_sessions(user)
-    else:
-        db.delete_session(user, caller().session)
-    audit("sign-out of all" if all else "sign-out", user)
+    with db.atomic():
+        if all:
+            db.delete_sessions(user)
+        else:
+            db.delete_session(user, caller().session)
+        audit("sign-out of all" if all else "sign-out", user)
     return "", 204, {"Set-Cookie": _cookie("", 0)}
 
 

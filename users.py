@@ -65,21 +65,23 @@ def patch_user(
     """Change a profile; only administrators change `admin` and `active`."""
     if (admin, active) != (None, None) and not db.user_is_admin(user):
         raise fsa.ErrorResponse("only an administrator changes admin and active", 403)
-    profile = db.change_user(login, email, admin, active)
-    if email is not None:
-        audit("address changed", user, login)
-    if admin is not None:
-        audit("promoted" if admin else "demoted", user, login)
-    if active is not None:
-        audit("enabled" if active else "disabled", user, login)
+    with db.atomic():
+        profile = db.change_user(login, email, admin, active)
+        if email is not None:
+            audit("address changed", user, login)
+        if admin is not None:
+            audit("promoted" if admin else "demoted", user, login)
+        if active is not None:
+            audit("enabled" if active else "disabled", user, login)
     return jsonify(profile), 200
 
 
 @users.delete("/user/<login>", authz=("user", "login"))
 def delete_user(login: str, user: fsa.CurrentUser, stuff: Delete | None = None) -> Done | Conflict:
     """Delete a user, with the user's stuff if `stuff=delete` is given; else 409 if there is any."""
-    db.delete_user(login, stuff is not None)
-    audit("user deleted with stuff" if stuff else "user deleted", user, login)
+    with db.atomic():
+        db.delete_user(login, stuff is not None)
+        audit("user deleted with stuff" if stuff else "user deleted", user, login)
     return "", 204
 
 
@@ -98,8 +100,9 @@ def put_password(
     if old and is_password(password, old):
         raise fsa.ErrorResponse("the new password must differ from the old one", 400)
     hashed = hash_password(password, login, db.get_user(login).email)
-    db.set_user_pass(login, hashed, checked)
-    audit("password changed", user, login)
+    with db.atomic():
+        db.set_user_pass(login, hashed, checked)
+        audit("password changed", user, login)
     return "", 204
 
 
@@ -143,9 +146,10 @@ def get_sessions(
 @users.delete("/user/<login>/sessions/<sid>", authz=("user", "login"), authn="token")
 def delete_session(login: str, sid: str, user: fsa.CurrentUser) -> Done:
     """End a session of a user."""
-    if not db.delete_session(login, sid):
-        raise fsa.ErrorResponse("no such session", 404)
-    audit("session ended", user, login)
+    with db.atomic():
+        if not db.delete_session(login, sid):
+            raise fsa.ErrorResponse("no such session", 404)
+        audit("session ended", user, login, session=sid)
     return "", 204
 
 
@@ -194,8 +198,9 @@ def post_key(
     secret, now = api_keys.generate(), time.time()
     expires = now + days * api_keys.DAY_SECONDS
     record = ApiKey(secrets.token_hex(8), login, name, scope, now, expires, hash=sha256(secret))
-    db.add_api_key(record, checked)
-    audit("API key added", login)
+    with db.atomic():
+        db.add_api_key(record, checked)
+        audit("API key added", login, key=record.id)
     location = url_for("users.delete_key", login=login, kid=record.id)
     return {"id": record.id, "key": secret}, 201, {"Location": location}
 
@@ -203,9 +208,10 @@ def post_key(
 @users.delete("/user/<login>/keys/<kid>", authz=("user", "login"), authn="token")
 def delete_key(login: str, kid: str, user: fsa.CurrentUser) -> Done:
     """Delete an API key, which is refused from then on."""
-    if not db.delete_api_key(login, kid):
-        raise fsa.ErrorResponse("no such API key", 404)
-    audit("API key deleted", user, login)
+    with db.atomic():
+        if not db.delete_api_key(login, kid):
+            raise fsa.ErrorResponse("no such API key", 404)
+        audit("API key deleted", user, login, key=kid)
     return "", 204
 
 
@@ -229,8 +235,10 @@ def post_otp(login: str, current: Password) -> Created[Secret] | Conflict:
     authenticator application; `qr` has the same as a QR code, for an `<img>`.
     """
     secret = pyotp.random_base32()
-    db.set_otp(login, secret, _check_current(login, current))
-    audit("new secret for one-time passwords", login)
+    checked = _check_current(login, current)
+    with db.atomic():
+        db.set_otp(login, secret, checked)
+        audit("new secret for one-time passwords", login)
     uri = pyotp.TOTP(secret).provisioning_uri(name=login, issuer_name="Acme")
     location = url_for("users.post_otp", login=login)
     qr = segno.make(uri, micro=False).svg_data_uri(scale=4, light="white")
@@ -240,9 +248,10 @@ def post_otp(login: str, current: Password) -> Created[Secret] | Conflict:
 @users.put("/user/<login>/otp", authz=("user", "login", "self"), authn="token")
 def put_otp(login: str, code: Code, on: bool) -> Done:
     """Switch one-time passwords on or off with a code; on ends the user's other sessions."""
-    if not check_code(login, db.get_otp(login), code, on, caller().session):
+    event = f"one-time passwords {'on' if on else 'off'}"
+    secret, session = db.get_otp(login), caller().session
+    if not check_code(login, secret, code, on, session, lambda: audit(event, login)):
         raise wrong_code(403)
-    audit(f"one-time passwords {'on' if on else 'off'}", login)
     return "", 204
 
 
@@ -251,8 +260,9 @@ def delete_otp(login: str, user: fsa.CurrentUser) -> Done:
     """Switch off the one-time passwords of another user, who has lost the device."""
     if login == user:
         raise fsa.ErrorResponse("switch your own off with a code: PUT with on=false", 403)
-    db.reset_otp(login)
-    audit("one-time passwords reset", user, login)
+    with db.atomic():
+        db.reset_otp(login)
+        audit("one-time passwords reset", user, login)
     return "", 204
 
 

@@ -277,6 +277,18 @@ class SessionKey(_Patterned):
         return float(created), name
 
 
+class EventKey(_Patterned):
+    """The id of an event of the audit trail: 22 hexadecimal digits."""
+
+    PATTERN = "[0-9a-f]{22}"
+    RULE = "after must be taken from the Link to the next page"
+    SCHEMA: ClassVar[Schema] = {
+        "type": "string",
+        "pattern": f"^{PATTERN}$",
+        "examples": ["0643fa5b1d2c3401234567"],
+    }
+
+
 class Code(_Patterned):
     """A one-time password: six digits, as text, since it may begin with 0."""
 

@@ -15,6 +15,7 @@ class Caller:
     login: str = ""
     credentials: Credentials | None = None  # as the store had them when the password was checked
     session: str = ""  # the id of the token's session
+    key: str = ""  # the id of the API key
     refusal: fsa.ErrorResponse | None = None  # of invalid credentials; later schemes raise it again
     challenge: str | None = None  # WWW-Authenticate, if the 401 has one of its own
 

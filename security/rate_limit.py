@@ -19,7 +19,7 @@ import limits
 
 import values
 from monitoring import metrics
-from security.audit import audit
+from security.audit import audit_attempt
 
 log = logging.getLogger("acme")
 
@@ -158,9 +158,9 @@ def count_failure(login: str, everywhere: bool = False) -> None:
     limiter().fail(login, everywhere)
     metrics.add("acme_sign_ins", "wrong")
     try:
-        audit("failed attempt", values.Login(login))
+        audit_attempt("failed attempt", values.Login(login))
     except fsa.ErrorResponse:
-        audit("failed attempt", None)
+        audit_attempt("failed attempt", None)
 
 
 def init_app(app: fsa.Flask) -> None:

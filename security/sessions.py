@@ -56,13 +56,14 @@ def begin_session(login: str, can_refresh: bool) -> tuple[str, str]:
         secret=sha256(secret) if secret else None,
     )
     checked = caller().checked(login) or db.get_credentials(login)
-    ended = db.add_session(session, checked) if checked else None
-    if ended is None:
-        raise wrong_password()
-    audit("sign-in", login)
+    with db.atomic():
+        ended = db.add_session(session, checked) if checked else None
+        if ended is None:
+            raise wrong_password()
+        audit("sign-in", login, session=session.id)
+        for _ in range(ended):
+            audit("oldest session ended", login, session=session.id)
     metrics.add("acme_sign_ins", "right")
-    for _ in range(ended):
-        audit("oldest session ended", login)
     return session_token(login, session.id), f"{session.id}.{secret}" if secret else ""
 
 
@@ -99,13 +100,14 @@ def refresh_session(refresh: str) -> tuple[str, str, float] | None:
     session, _, secret = refresh.partition(".")
     key = _signing_secret().encode()
     new = hmac.new(key, f"refresh {session} {secret}".encode(), "sha256").hexdigest()
-    try:
-        rotated = db.rotate_session(
-            session, sha256(secret), sha256(new), time.time(), GRACE_SECONDS
-        )
-    except ReusedError as e:
-        audit("refresh token reused", e.login)
-        return None
+    with db.atomic():
+        try:
+            rotated = db.rotate_session(
+                session, sha256(secret), sha256(new), time.time(), GRACE_SECONDS
+            )
+        except ReusedError as e:
+            audit("refresh token reused", e.login, session=session)
+            return None
     if not rotated:
         return None
     login, expires = rotated

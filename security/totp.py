@@ -4,6 +4,7 @@ import functools
 import hmac
 import threading
 import time
+from collections.abc import Callable
 
 import FlaskSimpleAuth as fsa
 import pyotp
@@ -17,13 +18,18 @@ wrong_code = functools.partial(fsa.ErrorResponse, "invalid code, or used before"
 
 
 def check_code(
-    login: str, secret: str | None, code: str, on: bool | None = None, session: str = ""
+    login: str,
+    secret: str | None,
+    code: str,
+    on: bool | None = None,
+    session: str = "",
+    then: Callable[[], None] = lambda: None,
 ) -> bool:
     """Whether a one-time password is right and not used before (RFC 6238, 5.2).
 
     The clock of the user's device may be 30 seconds off. `on` switches one-time passwords on or off
-    in the same transaction; on ends all sessions of the user but `session`. Raises 429 after too
-    many failures from all addresses together.
+    in the same transaction, in which `then` is called; on ends all sessions of the user but
+    `session`. Raises 429 after too many failures from all addresses together.
     """
     now = int(time.time())
     totp = pyotp.TOTP(secret or pyotp.random_base32())
@@ -33,8 +39,10 @@ def check_code(
         right = [step for step in around if hmac.compare_digest(totp.generate_otp(step), code)]
         if not right:
             count_failure(login, everywhere=True)
-    if secret and any(db.use_otp(login, secret, step, on, session) for step in right):
-        return True
+    with db.atomic():
+        if secret and any(db.use_otp(login, secret, step, on, session) for step in right):
+            then()
+            return True
     if right:  # and used before
         count_failure(login, everywhere=True)
     return False

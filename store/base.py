@@ -8,6 +8,7 @@ from typing import Any
 
 import FlaskSimpleAuth as fsa
 
+from store import events
 from values import MAX_PAGE, Email, Login, Name, OtpSecret, PasswordHash, Price
 
 MAX_SESSIONS = 100  # of one user
@@ -82,7 +83,7 @@ class ReusedError(Exception):
         self.login = login
 
 
-class Store(abc.ABC):
+class Store(events.Events, abc.ABC):
     """The contract of all stores: the same calls have the same results.
 
     Safe to be called from several threads. Errors are `fsa.ErrorResponse`: 400 for a value that
@@ -104,7 +105,7 @@ class Store(abc.ABC):
 
     @abc.abstractmethod
     def add_user(self, login: str, password: str, email: str, admin: bool) -> None:
-        """Add a user with the hash of a password; 409 if the login is taken."""
+        """Add a user with the hash of a password, who begins now; 409 if the login is taken."""
 
     @abc.abstractmethod
     def get_user_pass(self, login: str) -> str | None:
@@ -121,6 +122,10 @@ class Store(abc.ABC):
     @abc.abstractmethod
     def get_user(self, login: str) -> Profile:
         """The profile of a user; 404 for an unknown user."""
+
+    @abc.abstractmethod
+    def get_created(self, login: str) -> float:
+        """When a user was added, in seconds since 1970; infinity for an unknown user."""
 
     @abc.abstractmethod
     def get_users(self, limit: int = MAX_PAGE, after: str | None = None) -> list[Profile]:
@@ -295,6 +300,20 @@ class Store(abc.ABC):
         """Let no other change come between the calls of this thread: 412 if one does."""
 
     @abc.abstractmethod
+    def atomic(self) -> contextlib.AbstractContextManager[None]:
+        """Make all changes of this thread one change, all or nothing (in memory they stay).
+
+        It begins with the first change, and is part of `once` or `isolated` where there is one.
+        """
+
+    @abc.abstractmethod
+    def after_commit(self, call: Callable[[], None]) -> None:
+        """Call a function once the changes at hand are durable, and not at all if they are undone.
+
+        Outside of `atomic`, `once` and `isolated` it is called at once.
+        """
+
+    @abc.abstractmethod
     def close(self) -> None:
         """Close all connections; the next call opens one again."""
 
@@ -376,6 +395,7 @@ class Table:
 
 # in an order in which no row refers to one that comes later
 TABLES = {
+    "events": Table("event", events.COLUMNS),
     "users": Table(
         "user",
         {
@@ -387,8 +407,9 @@ TABLES = {
             "otp_secret": _otp_secret,
             "otp": boolean,
             "otp_step": _otp_step,
+            "created": events.seconds,
         },
-        {"active": True, "otp_secret": None, "otp": False, "otp_step": 0},
+        {"active": True, "otp_secret": None, "otp": False, "otp_step": 0, "created": 0.0},
         _check_user,
     ),
     "stuff": Table("stuff", {"name": Name, "owner": Login, "price": Price}),

@@ -31,8 +31,9 @@ SELECT login, email, admin, active, otp FROM users WHERE login = :login;
 SELECT login, email, admin, active, otp FROM users
 WHERE login > :after ORDER BY login LIMIT :limit;
 
--- name: add_user(login, password, email, admin)!
-INSERT INTO users (login, password, email, admin) VALUES (:login, :password, :email, :admin)
+-- name: add_user(login, password, email, admin, now)!
+INSERT INTO users (login, password, email, admin, created)
+VALUES (:login, :password, :email, :admin, :now)
 ON CONFLICT DO NOTHING;
 
 -- name: change_user(login, email, admin, active)^
@@ -42,6 +43,9 @@ UPDATE users SET
     active = COALESCE(CAST(:active AS BOOLEAN), active)
 WHERE login = :login
 RETURNING login, email, admin, active, otp;
+
+-- name: get_created(login)$
+SELECT created FROM users WHERE login = :login;
 
 -- name: delete_user(login)!
 DELETE FROM users WHERE login = :login;
@@ -182,6 +186,28 @@ DELETE FROM api_keys WHERE id = :id AND login = :login;
 
 -- name: delete_expired_api_keys(login, now)!
 DELETE FROM api_keys WHERE login = :login AND expires <= :now;
+
+-- the audit trail: delete_expired_events is in engine.sql
+
+-- name: add_event(id, time, event, login, who, origin, session, key, times)!
+INSERT INTO events (id, time, event, login, who, origin, session, key, times)
+VALUES (:id, :time, :event, :login, :who, :origin, :session, :key, :times);
+
+-- name: add_attempt(id, time, event, login, who, origin, session, key, times)!
+INSERT INTO events (id, time, event, login, who, origin, session, key, times)
+SELECT :id, :time, :event, login, :who, :origin, :session, :key, :times
+FROM users WHERE login = :login AND created <= :time;
+
+-- name: get_user_events(login, first, last, event, limit)
+SELECT id, time, event, login, who, origin, session, key, times FROM events
+WHERE login = :login AND id >= :first AND id < :last
+    AND (CAST(:event AS TEXT) IS NULL OR event = :event)
+ORDER BY id DESC LIMIT :limit;
+
+-- name: get_events(first, last, event, limit)
+SELECT id, time, event, login, who, origin, session, key, times FROM events
+WHERE id >= :first AND id < :last AND (CAST(:event AS TEXT) IS NULL OR event = :event)
+ORDER BY id DESC LIMIT :limit;
 
 -- stuff
 

@@ -5,9 +5,11 @@ processes and machines may use one database at the same time.
 """
 
 import dataclasses
+import math
+import time
 from typing import Any
 
-from store import base, migrations
+from store import base, events, migrations
 from store.units import Units
 from values import MAX_PAGE, Email, Login, Name, Price
 
@@ -42,7 +44,12 @@ class SqlStore(Units, base.Store):
     def add_user(self, login: str, password: str, email: str, admin: bool) -> None:
         login, email = Login(login), Email(email)
         added = self.change(
-            self.queries.add_user, login=login, password=password, email=email, admin=admin
+            self.queries.add_user,
+            login=login,
+            password=password,
+            email=email,
+            admin=admin,
+            now=time.time(),
         )
         if not added:
             raise base.user_taken(login)
@@ -61,6 +68,10 @@ class SqlStore(Units, base.Store):
 
     def get_user(self, login: str) -> base.Profile:
         return _profile(login, self.call(self.queries.get_profile, login=login))
+
+    def get_created(self, login: str) -> float:
+        created = self.call(self.queries.get_created, login=login)
+        return math.inf if created is None else float(created)
 
     def get_users(self, limit: int = MAX_PAGE, after: str | None = None) -> list[base.Profile]:
         rows = self.rows(self.queries.get_profiles, after=after or "", limit=limit)
@@ -124,7 +135,7 @@ class SqlStore(Units, base.Store):
 
     def add_session(self, session: base.Session, checked: base.Credentials) -> int | None:
         now = session.created
-        self.change(self.queries.delete_expired_sessions, now=now)
+        self.change_before(self.queries.delete_expired_sessions, now=now)
         values = dataclasses.asdict(session) | {"password": checked.password, "otp": checked.otp}
         oldest = {"but": session.id, "now": now, "keep": base.MAX_SESSIONS - 1}
         with self.changes() as connection:
@@ -217,6 +228,43 @@ class SqlStore(Units, base.Store):
     def reset_otp(self, login: str) -> None:
         if not self.change(self.queries.reset_otp, login=login):
             raise base.no_user(login)
+
+    def add_event(self, event: events.Event, expired: float) -> None:
+        with self.changes() as connection:
+            self.queries.add_event(connection, **dataclasses.asdict(event))
+            self._delete_expired_events(connection, expired)
+
+    def add_attempts(self, attempts: list[events.Event], expired: float) -> set[str]:
+        with self.changes() as connection:
+            query, known = self.queries.add_attempt, set()
+            for event in attempts:
+                if query(connection, **dataclasses.asdict(event)):
+                    known.add(event.login)
+            if known:
+                self._delete_expired_events(connection, expired)
+        return known
+
+    def _delete_expired_events(self, connection: Any, expired: float) -> None:
+        limits = {"before": events.id_at(expired), "limit": events.EVENTS_REMOVED}
+        self.queries.delete_expired_events(connection, **limits)
+
+    def get_events(
+        self,
+        login: str | None,
+        limit: int = MAX_PAGE,
+        after: str | None = None,
+        since: float = 0.0,
+        until: float = math.inf,
+        event: str | None = None,
+    ) -> list[events.Event]:
+        last = events.id_at(until)
+        values: dict[str, Any] = {"first": events.id_at(since), "last": min(after or last, last)}
+        values |= {"event": event, "limit": limit}
+        if login is None:
+            rows = self.rows(self.queries.get_events, **values)
+        else:
+            rows = self.rows(self.queries.get_user_events, login=login, **values)
+        return [events.Event(*row) for row in rows]
 
     def add_stuff(self, stuff: str, login: str, price: float) -> None:
         stuff, price = Name(stuff), Price(price)

@@ -1,4 +1,5 @@
-"""Units of work: all changes of one request in one transaction (for `Idempotency-Key`, `If-Match`).
+"""Units of work: all changes of one request in one transaction (for `Idempotency-Key`, `If-Match`
+and the audit trail).
 
 A unit belongs to the thread that begins it. Its transaction begins with the first change, and takes
 all later calls of that thread; other threads, and requests without such a header, do not notice.
@@ -27,6 +28,7 @@ class Unit:
     connection: Any = None  # of the transaction, once it has begun
     answer: str | None = None  # to be stored for the claim, unless nothing is to be changed
     error: fsa.ErrorResponse | None = None  # why nothing can be changed any more
+    after: list[Callable[[], None]] = dataclasses.field(default_factory=list)  # the commit
 
 
 class _UndoneError(Exception):
@@ -75,6 +77,22 @@ class Units(Engine):
             if unit.error:
                 raise unit.error
 
+    @contextlib.contextmanager
+    def atomic(self) -> Iterator[None]:
+        if self._unit_of_thread():
+            yield
+            return
+        with self._unit() as unit:
+            yield
+            if unit.error:
+                raise unit.error
+
+    def after_commit(self, call: Callable[[], None]) -> None:
+        if unit := self._unit_of_thread():
+            unit.after.append(call)
+        else:
+            call()
+
     # the calls of the engine; `super()` would take longer
 
     def _call(self, named: Any, query: Any, values: dict[str, Any]) -> Any:
@@ -100,6 +118,15 @@ class Units(Engine):
             return Engine.changes(self)
         return self._part(self._begin(self.queries.begin_change))
 
+    def change_before(self, query: Any, /, **values: Any) -> None:
+        """A change of its own, before those of the unit: its locks would be out of order there.
+
+        It is left out if the transaction of the unit has begun.
+        """
+        unit = self._unit_of_thread()
+        if unit is None or unit.connection is None:
+            Engine.change(self, query, **values)
+
     # a unit
 
     def _unit_of_thread(self) -> Unit | None:
@@ -115,6 +142,8 @@ class Units(Engine):
                 yield unit
             finally:
                 del self._units[thread]
+        for call in unit.after:
+            call()
 
     def _begin(self, begin: Callable[[Any], Any]) -> Unit:
         """Begin the transaction of this thread's unit, unless it has begun."""

@@ -39,7 +39,7 @@ from playwright.sync_api import Playwright
 import acme
 import database
 import test as tutorial
-from security import rate_limit
+from security import audit, rate_limit
 from store import base, migrations
 from store.sql import SqlStore
 
@@ -47,6 +47,7 @@ os.environ.pop("ACME_MODE", None)  # the tests use the default of `make run`
 # so that only tests of the rate limit reach it
 os.environ["ACME_RATE_LIMIT"] = tutorial.app.config["ACME_RATE_LIMIT"] = "9999/second, 9999/second"
 rate_limit.init_app(tutorial.app)
+audit.STORE_SECONDS = 3600.0  # tests store attempts themselves
 
 ROOT = Path(__file__).parent.parent
 STORES = ["memory", "sqlite", "postgresql"]

@@ -13,7 +13,7 @@ import pytest
 import redis
 
 from security import rate_limit
-from test import basic_auth
+from test import app, basic_auth
 from tests.conftest import (
     PASSWORD,
     SECRET,
@@ -208,7 +208,7 @@ def test_error_of_the_storage_is_logged_in_one_line(monkeypatch, caplog):
 
 
 def from_address(address):
-    return flask.Flask("acme").test_request_context(environ_base={"REMOTE_ADDR": address})
+    return app.test_request_context(environ_base={"REMOTE_ADDR": address})
 
 
 def test_failures_from_one_address_do_not_lock_the_user_out_of_others(monkeypatch):

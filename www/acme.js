@@ -23,6 +23,8 @@
  * with times in seconds since 1970 */
 /** @typedef {{id: string, name: string, scope: string, created: number, expires: number, used: number}} ApiKey
  * with times in seconds since 1970, `used` a day, 0 for never */
+/** @typedef {{id: string, time: number, event: string, who: string | null, from: string | null,
+ * session: string | null, key: string | null, times: number}} AuditEvent */
 /** @typedef {{limit?: number, after?: string}} Range  how many, and the name that they follow */
 /** @template T @typedef {{items: T[], next?: string}} Page  `next` is the `after` of the next page */
 /** @template T @typedef {{list: (range?: Range) => Promise<Page<T>>, get: (key: string) => Promise<T>,
@@ -235,6 +237,12 @@ export class Acme {
 	/** @param {string} login @param {string} kid */
 	deleteKey(login, kid) {
 		return this.request("DELETE", "/user/{login}/keys/{kid}", { login, kid })
+	}
+
+	/** The audit trail about a user, the newest event first.
+	 * @param {string} login @param {Range} [range] @returns {Promise<Page<AuditEvent>>} */
+	events(login, { limit, after } = {}) {
+		return this.request("GET", "/user/{login}/events", { login, limit, after }, { read: page })
 	}
 
 	/** A new secret for one-time passwords (TOTP): as text, as a URI, and as a QR code.

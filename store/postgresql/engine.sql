@@ -148,5 +148,11 @@ DELETE FROM idempotency_keys WHERE (login, key) IN (
     ORDER BY created LIMIT :limit FOR UPDATE SKIP LOCKED
 );
 
+-- name: delete_expired_events(before, limit)!
+-- skipping the rows that another transaction deletes prevents deadlock
+DELETE FROM events WHERE id IN (
+    SELECT id FROM events WHERE id < :before ORDER BY id LIMIT :limit FOR UPDATE SKIP LOCKED
+);
+
 -- name: get_database_size()$
 SELECT pg_catalog.pg_database_size(pg_catalog.current_database());

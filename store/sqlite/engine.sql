@@ -87,5 +87,10 @@ DELETE FROM idempotency_keys WHERE (login, key) IN (
     SELECT login, key FROM idempotency_keys WHERE created <= :since ORDER BY created LIMIT :limit
 );
 
+-- name: delete_expired_events(before, limit)!
+DELETE FROM events WHERE id IN (
+    SELECT id FROM events WHERE id < :before ORDER BY id LIMIT :limit
+);
+
 -- name: get_database_size()$
 SELECT page_count * page_size FROM pragma_page_count(), pragma_page_size();
