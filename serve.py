@@ -69,8 +69,9 @@ def load_secrets() -> None:
 
     Those in files, such as `ACME_PASS_FILE` names one, are not missing.
     """
-    dotenv.load_dotenv(ENV_FILE, override=False)
     try:
+        secret_files.load()  # first: files that the environment names win over `.env`
+        dotenv.load_dotenv(ENV_FILE, override=False)
         secret_files.load()
     except ValueError as e:
         sys.exit(f"acme: {e}")

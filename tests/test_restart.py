@@ -14,6 +14,7 @@ import time
 
 import pytest
 
+import serve
 from security import secret_files
 from store.base import Profile
 from tests.certificates import make_certificate
@@ -293,6 +294,18 @@ def test_wrong_secret_file_is_refused(tmp_path, monkeypatch, content):
 def test_secret_and_its_file_contradict():
     res = run(*SERVE, ACME_PASS_FILE="somewhere")
     assert (res.returncode, res.stderr) == (1, "acme: set ACME_PASS or ACME_PASS_FILE, not both\n")
+
+
+def test_secret_file_of_the_environment_wins_over_env_file(tmp_path, monkeypatch):
+    (tmp_path / "secret").write_text("From-File-1")
+    (tmp_path / ".env").write_text("ACME_PASS=From-Env-1\nACME_TOKEN_SECRET=from-env\n")
+    monkeypatch.setattr(serve, "ENV_FILE", tmp_path / ".env")
+    monkeypatch.delenv("ACME_PASS")
+    monkeypatch.setenv("ACME_PASS_FILE", str(tmp_path / "secret"))
+    monkeypatch.setenv("ACME_TOKEN_SECRET", "from-environment")
+    serve.load_secrets()
+    found = (os.environ["ACME_PASS"], os.environ["ACME_TOKEN_SECRET"])
+    assert found == ("From-File-1", "from-environment")
 
 
 def test_commands_read_secret_files(tmp_path):
