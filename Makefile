@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN = .venv/bin
 
-.PHONY: help run reload test install requirements lint types check docs screenshots bench bench-check ha worst flood mutants mutants-sql clean
+.PHONY: help run reload test install requirements lint types check docs client screenshots bench bench-check ha worst flood mutants mutants-sql clean
 .PHONY: db-upgrade backup drill restore export import doctor
 
 help:  ## this list
@@ -41,6 +41,9 @@ check: lint types test  ## lint, types and tests: a commit must pass
 
 docs: .venv/dev  ## generate docs/routes.md from the declarations of the routes
 	@$(BIN)/python -m docs.routes
+
+client: node_modules/.package-lock.json  ## generate acme.d.ts, the types of www/acme.js (takes Node.js with npm)
+	node_modules/.bin/tsc
 
 screenshots: .venv/dev  ## take screenshots of the front end, in screenshots/ and docs/screenshot.png
 	$(BIN)/python -m pytest tests/browser -k appearance
@@ -96,7 +99,7 @@ import: .venv/run  ## import the export FILE= into an empty database
 	@$(DB) import "$(FILE)"
 
 clean:  ## remove installed and cached files, but neither secrets nor data
-	rm -rf .venv .venv-bench .venv-ha mutants .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf .venv .venv-bench .venv-ha node_modules mutants .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # the virtual environments, for running, for development and for benchmarks
@@ -120,4 +123,10 @@ PIP_INSTALL = pip install --quiet --disable-pip-version-check --require-hashes
 .venv-ha/ha: deploy/ha/requirements.txt
 	$(PYTHON) -m venv .venv-ha
 	.venv-ha/bin/$(PIP_INSTALL) -r deploy/ha/requirements.txt
+	@touch $@
+
+# the tools for the JavaScript client, as package-lock.json pins them
+node_modules/.package-lock.json: package.json package-lock.json
+	@command -v npm >/dev/null || { echo "This needs npm: sudo apt-get install npm" >&2; exit 1; }
+	npm ci --ignore-scripts --no-audit --no-fund --loglevel=error
 	@touch $@

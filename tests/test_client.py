@@ -1,18 +1,15 @@
-"""The JavaScript client, `www/acme.js`, in the node that Playwright brings."""
+"""The JavaScript client, `www/acme.js`, in Node.js."""
 
 import json
 import os
 import re
-import subprocess
-from pathlib import Path
 
-import playwright
 import pytest
 
 from tests.conftest import ROOT, granian
+from tests.node import node
 from tests.resources import rows
 
-NODE = Path(playwright.__file__).with_name("driver") / "node"
 # runs expressions in turn, and tells what they gave: a bigint as text, an error as a list
 RUNNER = """
 import * as module from "./www/acme.js"
@@ -21,6 +18,7 @@ const { Acme } = module
 const acme = new Acme(url)
 const other = new Acme(url + "/")
 const third = new Acme(url, { cookie: false })
+let script
 const found = []
 for (const expression of expressions) {
   try {
@@ -81,6 +79,18 @@ CALLS = [
     ('other.switchOtp("sue", "1", true).catch((e) => e.status)', 400),
     ('acme.resetOtp("sue")', None),
     ('other.addKey("sue", "x", "read", "Other-Pass-1").then((k) => k.key.length)', 77),
+    (
+        'other.addKey("sue", "y", "write", "Other-Pass-1")'
+        ".then(({ key }) => (script = new Acme(url, { key })).helloMe())",
+        {"msg": "hello", "user": "sue"},
+    ),
+    ('script.addStuff("by key", 1).then((s) => s.msg)', "stuff added: by key"),
+    ('script.getUser("sue").catch((e) => e.status)', 403),
+    (
+        'other.keys("sue").then((k) => other.deleteKey("sue", k.find((k) => k.name === "y").id))',
+        None,
+    ),
+    ("script.helloMe().catch((e) => e.status)", 401),
     ('other.keys("sue").then((k) => [k[0].name, k[0].scope, k[0].used])', ["x", "read", 0]),
     ('other.keys("sue").then((k) => other.deleteKey("sue", k[0].id))', None),
     ('acme.sessions("sue").then((s) => s.items.length)', 1),
@@ -121,14 +131,7 @@ def url(tmp_path_factory):
 
 def run_node(code, *arguments):
     """What a module says, which is run where README's reader is."""
-    return subprocess.run(
-        [NODE, "--input-type=module", "-", *arguments],
-        cwd=ROOT,
-        input=code,
-        capture_output=True,
-        text=True,
-        timeout=60,
-    )
+    return node("--input-type=module", "-", *arguments, stdin=code)
 
 
 def test_each_method_calls_its_route(url):

@@ -113,7 +113,7 @@ def copy(tmp_path):
     """A copy of the project as a fresh repository, without what .gitignore leaves out."""
     copied = tmp_path / "project"
     patterns = ["__pycache__", "*.db*", "*.backup", "*.jsonl", "screenshots", "test-results"]
-    hidden = [".git", ".env", ".venv*", ".*_cache", ".hypothesis"]
+    hidden = ["node_modules", ".git", ".env", ".venv*", ".*_cache", ".hypothesis"]
     shutil.copytree(ROOT, copied, ignore=shutil.ignore_patterns(*patterns, *hidden))
     for command in ["git init -q", "git add -A"]:
         subprocess.run(command.split(), cwd=copied, check=True)

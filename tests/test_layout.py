@@ -111,7 +111,7 @@ TEXTS = sorted(
     file
     for file in ROOT.rglob("*")
     if (file.suffix in SUFFIXES or file.name == "Makefile")
-    and not any(part.startswith(".") for part in file.relative_to(ROOT).parts)
+    and not any(part.startswith((".", "node_modules")) for part in file.relative_to(ROOT).parts)
 )
 
 

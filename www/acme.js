@@ -1,5 +1,5 @@
 /**
- * A client of Acme's API for browsers and Node.js 20 or later: a method for each operation.
+ * A client of Acme's API for browsers, Node.js 20 or later and Deno: a method for each operation.
  *
  *     import { Acme } from "./acme.js"
  *     const acme = new Acme("http://127.0.0.1:5000")
@@ -12,21 +12,56 @@
  *
  *     const acme = new Acme("http://127.0.0.1:5000", { cookie: false })
  *
- * keeps a refresh token in memory instead.
+ * keeps a refresh token in memory instead. A script signs in with an API key, `{ key: "acme_…" }`.
  *
  * Each write has an idempotency key: after a network error or a 503 it is repeated, and made once.
+ *
+ * Each method throws AcmeError for a status from 400 up: 400 for a wrong parameter, 401 without a
+ * valid session, 403 for what is not allowed, 404 for what is not found, 429 and 503 for later. Its
+ * message is the server's, and can be shown. It throws NetworkError without a response.
+ *
+ * @module
  */
 
 /** @typedef {[name: string, price: number]} Stuff */
-/** @typedef {{login: string, email: string, admin: boolean, active: boolean, otp: boolean}} Profile */
-/** @typedef {{id: string, created: number, used: number, expires: number, from: string}} Session
- * with times in seconds since 1970 */
-/** @typedef {{id: string, name: string, scope: string, created: number, expires: number, used: number}} ApiKey
- * with times in seconds since 1970, `used` a day, 0 for never */
-/** @typedef {{id: string, time: number, event: string, who: string | null, from: string | null,
- * session: string | null, key: string | null, times: number}} AuditEvent */
-/** @typedef {{limit?: number, after?: string}} Range  how many, and the name that they follow */
-/** @template T @typedef {{items: T[], next?: string}} Page  `next` is the `after` of the next page */
+/** @typedef {{stuff: string, owner: string, price: number}} OwnedStuff */
+/** @typedef {object} Profile  of a user
+ * @property {string} login
+ * @property {string} email
+ * @property {boolean} admin
+ * @property {boolean} active  false for a disabled user
+ * @property {boolean} otp  whether the second factor is on */
+/** @typedef {object} Session  with times in seconds since 1970
+ * @property {string} id
+ * @property {number} created
+ * @property {number} used
+ * @property {number} expires
+ * @property {string} from  the address of the sign-in */
+/** @typedef {"read" | "write"} Scope  GET only, or all methods */
+/** @typedef {object} ApiKey  with times in seconds since 1970
+ * @property {string} id
+ * @property {string} name
+ * @property {string} scope  `read` or `write`
+ * @property {number} created
+ * @property {number} expires
+ * @property {number} used  the day of the last use, 0 for never */
+/** @typedef {object} AuditEvent
+ * @property {string} id
+ * @property {number} time  in seconds since 1970
+ * @property {string} event
+ * @property {string | null} who  the caller, null for nobody who signed in
+ * @property {string | null} from  the address
+ * @property {string | null} session
+ * @property {string | null} key
+ * @property {number} times  how often it happened */
+/** @typedef {{name: string, born: string}} Person  born as 2020-07-29 */
+/** @typedef {{msg: string}} Message */
+/** @typedef {object} Range
+ * @property {number} [limit]  1 to 1,000, which is the default
+ * @property {string} [after]  a page's `next` */
+/** @template T @typedef {object} Page  of a list
+ * @property {T[]} items
+ * @property {string} [next]  the `after` of the next page, if there may be one */
 /** @template T @typedef {{list: (range?: Range) => Promise<Page<T>>, get: (key: string) => Promise<T>,
  * add: (values: object) => Promise<any>, change: (key: string, values: object) => Promise<any>,
  * delete: (key: string) => Promise<void>}} Resource */
@@ -45,7 +80,9 @@ export class AcmeError extends Error {
 	constructor(message, status, retryAfter) {
 		super(message)
 		this.name = new.target.name
+		/** The HTTP status, 0 without a response. @type {number} */
 		this.status = status
+		/** Seconds to wait before the next attempt. @type {number | undefined} */
 		this.retryAfter = retryAfter
 	}
 }
@@ -53,8 +90,10 @@ export class AcmeError extends Error {
 /** There was no response: it is not known whether a change was made. */
 export class NetworkError extends AcmeError {}
 
+/** A user of a server, who signs in; or an API key. */
 export class Acme {
 	#base
+	#key
 	#token = ""
 	#otp = "" // the token between the two steps of a sign-in
 	#cookie
@@ -63,26 +102,30 @@ export class Acme {
 	#refreshing
 
 	/** @param {string} [base]  URL of the server; by default the origin of the document
-	 * @param {{cookie?: boolean}} [options]  whether a cookie keeps the refresh token, by default true */
-	constructor(base = "", { cookie = true } = {}) {
+	 * @param {{cookie?: boolean, key?: string}} [options]  whether a cookie keeps the refresh token, by
+	 * default true; an API key, which needs no sign-in */
+	constructor(base = "", { cookie = true, key = "" } = {}) {
 		this.#base = base.replace(/\/$/, "")
 		this.#cookie = cookie
+		this.#key = key
 	}
 
-	/** The login of the authenticated user, "" without a token. */
+	/** The login of the authenticated user, "" without a token. @type {string} */
 	get login() {
 		return this.#claim("sub")
 	}
 
-	/** The id of the current session, one of `sessions`. */
+	/** The id of the current session, one of `sessions`, "" without a token. @type {string} */
 	get session() {
 		return this.#claim("scope")
 	}
 
 	// sign in and out
 
-	/** Sign in. False if a one-time password is needed: call `secondStep`.
-	 * @param {string} username @param {string} password */
+	/** Sign in.
+	 * @param {string} username  the login @param {string} password
+	 * @returns {Promise<boolean>}  false if a one-time password is needed: call `secondStep`
+	 * @throws {AcmeError} 401 if they are wrong, 429 after too many attempts */
 	async signIn(username, password) {
 		const none = { authorization: "" }
 		const cookie = this.#cookie
@@ -91,22 +134,28 @@ export class Acme {
 		)
 	}
 
-	/** Sign in for ten minutes, without a refresh cookie.
-	 * @param {string} username @param {string} password */
+	/** Sign in for ten minutes, without a refresh token.
+	 * @param {string} username  the login @param {string} password
+	 * @returns {Promise<boolean>}  as `signIn`
+	 * @throws {AcmeError} 401 if they are wrong, 429 after too many attempts */
 	async signInBriefly(username, password) {
 		const bytes = new TextEncoder().encode(`${username}:${password}`)
 		const basic = { authorization: `Basic ${btoa(String.fromCharCode(...bytes))}` }
 		return this.#begin(await this.request("GET", "/token", {}, basic))
 	}
 
-	/** @param {string} code  a one-time password */
+	/** Complete a sign-in.
+	 * @param {string} code  a one-time password @returns {Promise<void>}
+	 * @throws {AcmeError} 401 if it is wrong, 429 after too many attempts */
 	async secondStep(code) {
 		const bearer = { authorization: `Bearer ${this.#otp}` }
 		const cookie = this.#cookie
 		this.#begin(await this.request("POST", "/token/otp", { code, cookie }, bearer))
 	}
 
-	/** Get a new token for the refresh token or cookie; concurrent calls share one request. */
+	/** Get a new token for the refresh token or cookie; concurrent calls share one request.
+	 * @returns {Promise<void>}
+	 * @throws {AcmeError} 401 if there is none, or the session has ended */
 	refresh() {
 		const refresh = this.#refresh || undefined
 		this.#refreshing ??= this.request("POST", "/token/refresh", { refresh }, { authorization: "" })
@@ -115,45 +164,51 @@ export class Acme {
 		return this.#refreshing
 	}
 
-	/** @param {boolean} [all]  end all sessions of the user, not only this one */
+	/** End the session. @param {boolean} [all]  all sessions of the user, not only this one
+	 * @returns {Promise<void>} */
 	async signOut(all) {
 		await this.request("DELETE", "/token", { all }, ONCE) // a repeat would be 401
 		this.forget()
 	}
 
-	/** Drop the token, without a request. */
+	/** Drop the tokens, without a request. @returns {void} */
 	forget() {
 		this.#token = this.#otp = this.#refresh = ""
 	}
 
-	/** @returns {Promise<{msg: string, user: string}>} */
+	/** Who the caller is. @returns {Promise<{msg: string, user: string}>} */
 	helloMe() {
 		return this.request("GET", "/hello-me")
 	}
 
 	// stuff of the user
 
-	/** @param {Range} [range] @returns {Promise<Page<Stuff>>} */
+	/** One's own stuff by name. @param {Range} [range] @returns {Promise<Page<Stuff>>} */
 	stuff({ limit, after } = {}) {
 		return this.request("GET", "/stuff", { limit, after }, { read: page })
 	}
 
-	/** @param {string} stuff @param {number} price @returns {Promise<{msg: string}>} */
+	/** @param {string} stuff  its name @param {number} price @returns {Promise<Message>}
+	 * @throws {AcmeError} 409 if the name is taken */
 	addStuff(stuff, price) {
 		return this.request("POST", "/stuff", { stuff, price })
 	}
 
-	/** @param {string} sid @returns {Promise<{stuff: string, owner: string, price: number}>} */
+	/** @param {string} sid  its name @returns {Promise<OwnedStuff>}
+	 * @throws {AcmeError} 403 if it is another user's, 404 if there is none */
 	getStuff(sid) {
 		return this.request("GET", "/stuff/{sid}", { sid })
 	}
 
-	/** @param {string} sid @param {number} price @returns {Promise<{stuff: string, price: number}>} */
+	/** @param {string} sid  its name @param {number} price
+	 * @returns {Promise<{stuff: string, price: number}>}
+	 * @throws {AcmeError} 403 if it is another user's, 404 if there is none */
 	changeStuff(sid, price) {
 		return this.request("PATCH", "/stuff/{sid}", { sid, price })
 	}
 
-	/** @param {string} sid */
+	/** @param {string} sid  its name @returns {Promise<void>}
+	 * @throws {AcmeError} 403 if it is another user's, 404 if there is none */
 	deleteStuff(sid) {
 		return this.request("DELETE", "/stuff/{sid}", { sid })
 	}
@@ -161,7 +216,7 @@ export class Acme {
 	/** A resource of your own: the routes of a path such as "/note", and of "/note/{key}".
 	 * @template T @param {string} path @returns {Resource<T>} */
 	resource(path) {
-		const one = (key) => `${path}/${segment(key)}`
+		const one = (/** @type {string} */ key) => `${path}/${segment(key)}`
 		return {
 			list: ({ limit, after } = {}) =>
 				this.request("GET", path, { limit, after }, { read: page }),
@@ -174,13 +229,14 @@ export class Acme {
 
 	// users: the own account, or as an administrator any
 
-	/** @param {Range} [range] @returns {Promise<Page<Profile>>} */
+	/** All users by login, for administrators.
+	 * @param {Range} [range] @returns {Promise<Page<Profile>>} */
 	users({ limit, after } = {}) {
 		return this.request("GET", "/user", { limit, after }, { read: page })
 	}
 
-	/** @param {string} login @param {string} password @param {string} email
-	 * @returns {Promise<{msg: string}>} */
+	/** For administrators. @param {string} login @param {string} password @param {string} email
+	 * @returns {Promise<Message>} @throws {AcmeError} 409 if the login is taken */
 	addUser(login, password, email) {
 		return this.request("POST", "/user", { login, password, email })
 	}
@@ -191,19 +247,24 @@ export class Acme {
 	}
 
 	/** @param {string} login @param {{email?: string, admin?: boolean, active?: boolean}} changes
-	 * @returns {Promise<Profile>} */
+	 * @returns {Promise<Profile>}
+	 * @throws {AcmeError} 409 if no active administrator would be left */
 	changeUser(login, changes) {
 		return this.request("PATCH", "/user/{login}", { ...changes, login })
 	}
 
-	/** @param {string} login @param {boolean} [withStuff] */
+	/** @param {string} login @param {boolean} [withStuff]  delete the user's stuff as well
+	 * @returns {Promise<void>}
+	 * @throws {AcmeError} 409 if the user has stuff, or is the last administrator */
 	deleteUser(login, withStuff) {
 		const stuff = withStuff ? "delete" : undefined
 		return this.request("DELETE", "/user/{login}", { login, stuff })
 	}
 
 	/** Set a password, the own one with `current`; all sessions of the user end.
-	 * @param {string} login @param {string} password @param {string} [current] */
+	 * @param {string} login @param {string} password  the new one
+	 * @param {string} [current] @returns {Promise<void>}
+	 * @throws {AcmeError} 403 if `current` is wrong, 429 after too many attempts */
 	setPassword(login, password, current) {
 		return this.request("PUT", "/user/{login}/password", { login, password, current }, ONCE)
 	}
@@ -214,27 +275,28 @@ export class Acme {
 		return this.request("GET", "/user/{login}/sessions", { login, limit, after }, { read: page })
 	}
 
-	/** @param {string} login @param {string} sid */
+	/** @param {string} login @param {string} sid  its id @returns {Promise<void>} */
 	endSession(login, sid) {
 		return this.request("DELETE", "/user/{login}/sessions/{sid}", { login, sid })
 	}
 
-	/** @param {string} login @returns {Promise<ApiKey[]>} */
+	/** API keys, without the keys themselves. @param {string} login @returns {Promise<ApiKey[]>} */
 	keys(login) {
 		return this.request("GET", "/user/{login}/keys", { login })
 	}
 
 	/** A new API key, for a script: send it as a bearer token. It is shown only once.
-	 * @param {string} login @param {string} name @param {"read" | "write"} scope
-	 * @param {string} current  the password @param {number} [days]  by default 90
-	 * @returns {Promise<{id: string, key: string}>} */
+	 * @param {string} login @param {string} name @param {Scope} scope
+	 * @param {string} current  the password @param {number} [days]  1 to 366, by default 90
+	 * @returns {Promise<{id: string, key: string}>}
+	 * @throws {AcmeError} 403 if `current` is wrong, 409 if there are 50 */
 	addKey(login, name, scope, current, days) {
 		return this.request(
 			"POST", "/user/{login}/keys", { login, name, scope, current, days }, ONCE,
 		)
 	}
 
-	/** @param {string} login @param {string} kid */
+	/** @param {string} login @param {string} kid  its id @returns {Promise<void>} */
 	deleteKey(login, kid) {
 		return this.request("DELETE", "/user/{login}/keys/{kid}", { login, kid })
 	}
@@ -247,25 +309,27 @@ export class Acme {
 
 	/** A new secret for one-time passwords (TOTP): as text, as a URI, and as a QR code.
 	 * @param {string} login @param {string} current  the password
-	 * @returns {Promise<{secret: string, uri: string, qr: string}>} */
+	 * @returns {Promise<{secret: string, uri: string, qr: string}>}
+	 * @throws {AcmeError} 403 if `current` is wrong, 409 if they are on */
 	newOtp(login, current) {
 		return this.request("POST", "/user/{login}/otp", { login, current }, ONCE)
 	}
 
 	/** Switch one-time passwords on or off, with one of them.
-	 * @param {string} login @param {string} code @param {boolean} on */
+	 * @param {string} login @param {string} code @param {boolean} on @returns {Promise<void>} */
 	switchOtp(login, code, on) {
 		return this.request("PUT", "/user/{login}/otp", { login, code, on })
 	}
 
-	/** Switch off another user's one-time passwords, for a lost device. @param {string} login */
+	/** Switch off another user's one-time passwords, for a lost device.
+	 * @param {string} login @returns {Promise<void>} */
 	resetOtp(login) {
 		return this.request("DELETE", "/user/{login}/otp", { login })
 	}
 
 	// open to everybody
 
-	/** @returns {Promise<{msg: string, version: string}>} */
+	/** With the version of FlaskSimpleAuth. @returns {Promise<{msg: string, version: string}>} */
 	hello() {
 		return this.request("GET", "/hello")
 	}
@@ -276,13 +340,12 @@ export class Acme {
 	}
 
 	/** Count the days since a person was born.
-	 * @param {{name: string, born: string}} who  born as 2020-07-29
-	 * @returns {Promise<{name: string, days: number}>} */
+	 * @param {Person} who @returns {Promise<{name: string, days: number}>} */
 	days(who) {
 		return this.request("POST", "/days", { who })
 	}
 
-	/** `days` with GET. @param {{name: string, born: string}} who */
+	/** `days` with GET. @param {Person} who @returns {Promise<{name: string, days: number}>} */
 	getDays(who) {
 		return this.request("GET", "/days", { who: JSON.stringify(who) })
 	}
@@ -293,7 +356,8 @@ export class Acme {
 		return this.request("POST", "/primes", { li: li.map(BigInt) }, { read: integers })
 	}
 
-	/** @param {(number | bigint)[]} li */
+	/** `primes` with GET.
+	 * @param {(number | bigint)[]} li @returns {Promise<(number | bigint)[]>} */
 	getPrimes(li) {
 		return this.request("GET", "/primes", { li: li.map(BigInt) }, { read: integers })
 	}
@@ -303,37 +367,39 @@ export class Acme {
 		return this.request("POST", "/len", { p })
 	}
 
-	/** @param {unknown} p */
+	/** `len` with GET. @param {unknown} p @returns {Promise<{len: number | "not available"}>} */
 	getLen(p) {
 		return this.request("GET", "/len", { p: JSON.stringify(p) })
 	}
 
 	/** Any request, for routes of your own; `{name}` in the path is replaced by that parameter.
 	 * @param {string} method @param {string} path
-	 * @param {Record<string, unknown>} [parameters]  the others go into the query of GET and DELETE,
-	 * else into the body; undefined ones are left out
+	 * @param {object} [parameters]  the others go into the query of GET and DELETE, else into the
+	 * body; undefined ones are left out
 	 * @param {{authorization?: string, read?: Read, repeat?: boolean}} [options]  in place of the
 	 * token, and of JSON; false for a write of which a repeat would be another one, because its
 	 * route needs no authentication, or one that refuses a key
 	 * @returns {Promise<any>} */
 	async request(method, path, parameters = {}, { authorization, read = json, repeat = true } = {}) {
-		const names = [...path.matchAll(/{(\w+)}/g)].map(([, name]) => name)
-		const url = this.#base + path.replace(/{(\w+)}/g, (_, name) => segment(parameters[name]))
-		const others = Object.entries(parameters).filter(
-			([name, value]) => value !== undefined && !names.includes(name),
+		const values = new Map(Object.entries(parameters))
+		const url = this.#base + path.replace(/{(\w+)}/g, (_, name) => segment(values.get(name)))
+		const others = [...values].filter(
+			([name, value]) => value !== undefined && !path.includes(`{${name}}`),
 		)
-		const isKeyed = repeat && method !== "GET" && authorization === undefined && this.#token
+		const token = this.#key || this.#token
+		const isKeyed = repeat && method !== "GET" && authorization === undefined && token
 		const key = isKeyed ? newKey() : ""
-		const attempt = (header) => repeated(key, () => send(method, url, others, header, read, key))
+		const cookies = this.#cookie ? "same-origin" : "omit"
+		const attempt = (/** @type {string} */ header) =>
+			repeated(key, () => send(method, url, others, header, read, key, cookies))
 		if (authorization !== undefined) return attempt(authorization)
 
-		const token = this.#token
 		if (!token) return attempt("")
 		const login = this.login
 		try {
 			return await attempt(`Bearer ${token}`)
 		} catch (error) {
-			if (error.status !== 401) throw error
+			if (this.#key || !isStatus(error, 401)) throw error
 		}
 		if (token === this.#token) await this.refresh() // else a concurrent request has done it
 		// another user may have signed in with this browser meanwhile
@@ -341,7 +407,8 @@ export class Acme {
 		return attempt(`Bearer ${this.#token}`)
 	}
 
-	// returns whether the sign-in is complete
+	/** @param {{token?: string, otp?: string, refresh?: string}} tokens  of a response
+	 * @returns {boolean}  whether the sign-in is complete */
 	#begin({ token = "", otp = "", refresh = "" }) {
 		this.#token = token
 		this.#otp = otp
@@ -349,6 +416,7 @@ export class Acme {
 		return token !== ""
 	}
 
+	/** @param {string} name */
 	#claim(name) {
 		if (!this.#token) return ""
 		const claims = this.#token.split(".")[1].replace(/-/g, "+").replace(/_/g, "/")
@@ -356,7 +424,7 @@ export class Acme {
 	}
 }
 
-// browsers resolve these in a path
+/** One part of a path; browsers would resolve `.` and `..`. @param {unknown} value */
 function segment(value) {
 	if (["", ".", ".."].includes(String(value))) throw new AcmeError("nothing has such a name", 404)
 	return encodeURIComponent(String(value))
@@ -365,20 +433,24 @@ function segment(value) {
 /** @type {Read} */
 const json = (text) => JSON.parse(text)
 
-/** @type {Read} */
+/** @param {unknown} error @param {...number} statuses @returns {error is AcmeError} */
+const isStatus = (error, ...statuses) =>
+	error instanceof AcmeError && statuses.includes(error.status)
+
+/** @param {string} text @param {Response} response @returns {Page<any>} */
 function page(text, response) {
 	const [, link] = response.headers.get("Link")?.match(/<([^>]*)>; *rel="next"/) ?? []
 	const next = link && new URL(link, "http://localhost").searchParams.get("after")
 	return { items: JSON.parse(text), next: next ?? undefined }
 }
 
-/** @type {Read} */
+/** @param {string} text @returns {(number | bigint)[]} */
 function integers(text) {
 	const digits = text.match(/-?\d+/g) ?? []
 	return digits.map((n) => (Number.isSafeInteger(Number(n)) ? Number(n) : BigInt(n)))
 }
 
-// JSON.stringify does not support bigints
+/** JSON.stringify does not support bigints. @param {unknown} value */
 function toJson(value) {
 	const large = Array.isArray(value) && typeof value[0] === "bigint"
 	return large ? `[${value}]` : JSON.stringify(value)
@@ -397,11 +469,10 @@ async function repeated(key, attempt) {
 		try {
 			return await attempt()
 		} catch (error) {
-			const mayBeMade = error.status === 0 || error.status === 503
-			const again = mayBeMade || (error.status === 409 && error.retryAfter)
+			if (!isStatus(error, 0, 503, 409) || (error.status === 409 && !error.retryAfter)) throw error
 			const wait = error.retryAfter ?? tries * (0.2 + Math.random() * 0.3)
 			const isLate = Date.now() - start > TIMEOUT || wait > MAX_WAIT
-			if (!key || !again || tries === TRIES || isLate) throw error
+			if (!key || tries === TRIES || isLate) throw error
 			await new Promise((done) => setTimeout(done, wait * 1000))
 		}
 	}
@@ -409,8 +480,9 @@ async function repeated(key, attempt) {
 
 /** Send a request; throws AcmeError unless the status is a success.
  * @param {string} method @param {string} url @param {[name: string, value: unknown][]} parameters
- * @param {string} authorization @param {Read} read @param {string} key */
-async function send(method, url, parameters, authorization, read, key) {
+ * @param {string} authorization @param {Read} read @param {string} key
+ * @param {RequestCredentials} credentials */
+async function send(method, url, parameters, authorization, read, key, credentials) {
 	/** @type {Record<string, string>} */
 	const headers = { "X-Requested-With": "fetch" } // else the browser asks for a password
 	if (authorization) headers.Authorization = authorization
@@ -428,10 +500,11 @@ async function send(method, url, parameters, authorization, read, key) {
 
 	let response, text
 	try {
-		response = await fetch(url, { method, headers, body, signal: AbortSignal.timeout(TIMEOUT) })
+		const signal = AbortSignal.timeout(TIMEOUT)
+		response = await fetch(url, { method, headers, body, credentials, signal })
 		text = await response.text()
 	} catch (error) {
-		const late = error.name === "TimeoutError"
+		const late = error instanceof Error && error.name === "TimeoutError"
 		throw new NetworkError(late ? "the server takes too long" : "the server cannot be reached", 0)
 	}
 	const retryAfter = Number(response.headers.get("Retry-After")) || undefined
