@@ -10,6 +10,7 @@ import logging
 logging.basicConfig()
 
 import datetime
+import functools
 import os
 from typing import Literal
 
@@ -38,13 +39,25 @@ from openapi.returns import (
     Page,
     jsonify,
     next_page,
+    search_page,
 )
 from security import audit, rate_limit, secret_files
 from security.bounded_queue import cpu_queue, with_pauses
 from security.declarations import accepts_password_alone, returns_secret
 from security.passwords import hash_password
 from tokens import FirstStep, Token, Tokens
-from values import MAX_PAGE, Email, Limit, Login, Name, NewPassword, Numbers, Price, Someone
+from values import (
+    MAX_PAGE,
+    Email,
+    Limit,
+    Login,
+    Name,
+    NewPassword,
+    Numbers,
+    Price,
+    Search,
+    Someone,
+)
 from web import (
     cors,
     csrf,
@@ -138,9 +151,19 @@ def post_token(user: fsa.CurrentUser, cookie: bool = True) -> Created[Tokens] | 
 
 @app.get("/stuff", authz="AUTH")
 def get_stuff(
-    user: fsa.CurrentUser, limit: Limit = Limit(MAX_PAGE), after: Name | None = None
+    user: fsa.CurrentUser,
+    limit: Limit = Limit(MAX_PAGE),
+    after: Name | None = None,
+    q: Search | None = None,
 ) -> Page[tuple[str, float]]:
-    """List the caller's stuff by name; a full page has a `Link` to the next one (RFC 8288)."""
+    """List the caller's stuff by name; a full page has a `Link` to the next one (RFC 8288).
+
+    `q` is a part of the names, whatever the case. A page of a search may have a `Link` although it
+    is not full: then there is more to search.
+    """
+    if q is not None:
+        load = functools.partial(db.get_user_stuff, user)
+        return search_page(load, lambda row: [row[0]], q, limit, after)
     page = db.get_user_stuff(user, limit, after)
     return next_page(page, limit, page[-1][0] if page else None)
 

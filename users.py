@@ -14,7 +14,17 @@ from flask import url_for
 from typing_extensions import TypedDict
 
 from database import db
-from openapi.returns import Conflict, Created, Done, JsonResponse, Ok, Page, jsonify, next_page
+from openapi.returns import (
+    Conflict,
+    Created,
+    Done,
+    JsonResponse,
+    Ok,
+    Page,
+    jsonify,
+    next_page,
+    search_page,
+)
 from security import api_keys
 from security.audit import audit
 from security.caller import caller
@@ -35,6 +45,7 @@ from values import (
     NewPassword,
     Password,
     Scope,
+    Search,
     SessionKey,
 )
 
@@ -42,8 +53,16 @@ users = flask.Blueprint("users", __name__)
 
 
 @users.get("/user", authz="admin")
-def get_users(limit: Limit = Limit(MAX_PAGE), after: Login | None = None) -> Page[Profile]:
-    """List the users by login; a full page has a link to the next one (RFC 8288)."""
+def get_users(
+    limit: Limit = Limit(MAX_PAGE), after: Login | None = None, q: Search | None = None
+) -> Page[Profile]:
+    """List the users by login; a full page has a link to the next one (RFC 8288).
+
+    `q` is a part of the login or the e-mail address, whatever the case. A page of a search may have
+    a link although it is not full: then there is more to search.
+    """
+    if q is not None:
+        return search_page(db.get_users, lambda user: [user.login, user.email], q, limit, after)
     page = db.get_users(limit, after)
     return next_page(page, limit, page[-1].login if page else None)
 

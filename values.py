@@ -259,6 +259,19 @@ class Limit(int):
         return super().__new__(cls, value)
 
 
+class Search(_Patterned):
+    """What a list is searched for: 1 to 100 characters, no control characters."""
+
+    # what no name has cannot be found, but is no error while a user types
+    PATTERN = "[^\x00-\x1f\x7f\ud800-\udfff]{1,100}"
+    RULE = "q must be 1 to 100 characters, without control characters"
+    SCHEMA: ClassVar[Schema] = {
+        "type": "string",
+        "pattern": r"^[^\x00-\x1f\x7f]{1,100}$",
+        "examples": ["pin"],
+    }
+
+
 class SessionKey(_Patterned):
     """Where a page of sessions begins: the creation time and id of the one before, `123.4,id`."""
 

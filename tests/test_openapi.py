@@ -88,9 +88,10 @@ def test_document_describes_the_routes(document):
     assert patch["x-authz"] == [["stuff", "sid"]]
     assert "Whether a user owns some stuff" in patch["description"]
     assert [p["in"] for p in patch["parameters"]] == ["path", "header", "header"]
-    limit, after = paths["/stuff"]["get"]["parameters"]
+    limit, after, q = paths["/stuff"]["get"]["parameters"]
     assert (limit["in"], limit["required"], limit["schema"]["maximum"]) == ("query", False, 1000)
     assert after["schema"]["maxLength"] == values.Name.MAX_LENGTH
+    assert q["schema"]["pattern"] == values.Search.SCHEMA["pattern"]
     (who,) = paths["/days"]["get"]["parameters"]
     described = who["content"]["application/json"]
     assert described["schema"] == {"$ref": SCHEMAS + "Someone"}

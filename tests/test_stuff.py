@@ -6,6 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
+from openapi import returns
 from test import app
 from tests.conftest import PASSWORD, STORES, new_name
 
@@ -116,6 +117,67 @@ def test_pages_are_in_order_complete_and_linked(target):
             assert bool(link) == (len(res.json) == limit)
             path = link[1] if link else ""
         assert found == everything
+
+
+def search(target, path, who, q, limit=1000):
+    """All that a search finds, and the number of its pages."""
+    path, found, pages = f"{path}?{urllib.parse.urlencode({'q': q, 'limit': limit})}", [], 0
+    while path:
+        res = target.send("GET", path, who=who)
+        assert (res.status, len(res.json) <= limit) == (200, True), res
+        found, pages = found + res.json, pages + 1
+        link = re.fullmatch(r'<([^>]*)>; rel="next"', res.headers.get("Link", ""))
+        path = link[1] if link else ""
+    return found, pages
+
+
+def test_search_finds_part_of_a_name_whatever_the_case(target):
+    """On each store the same, for all scripts; what is special in SQL or a URL is not special."""
+    who, mark = target.person(new_name("u")), new_name()
+    names = ["100%", "ab&c=d", "Äpfel", "STRASSE", "a_b", "axb", "b'c", "straße", "äPFEL", "ΣΊΣ"]
+    for name in names:
+        value = {"stuff": f"{name} {mark}", "price": 1}
+        assert target.send_json("POST", "/stuff", value, who).status == 201
+    for q, expected in [
+        ("%", ["100%"]),
+        ("&c=", ["ab&c=d"]),
+        ("A_B", ["a_b"]),
+        ("'", ["b'c"]),
+        ("äpfel", ["Äpfel", "äPFEL"]),
+        ("STRASSE", ["STRASSE", "straße"]),
+        ("σίσ", ["ΣΊΣ"]),
+        (mark.upper(), sorted(names)),
+        ("100% ", ["100%"]),
+        ("🍺", []),
+    ]:
+        rows = [[f"{name} {mark}", 1.0] for name in expected]
+        assert search(target, "/stuff", who, q)[0] == rows, q
+        assert search(target, "/stuff", who, q, limit=1) == (rows, len(rows) + 1), q
+    for q in "", "a" * 101, "a\nb":
+        query = urllib.parse.urlencode({"q": q})
+        res = target.send("GET", f"/stuff?{query}", who=who)
+        assert (res.status, "q must be" in res.error) == (400, True)
+
+
+@pytest.mark.parametrize("target", STORES, indirect=True)
+def test_search_looks_at_a_bounded_number_of_rows_and_links_to_the_rest(target, monkeypatch):
+    """Six names, of which a request looks at four: the second page begins with the fifth."""
+    monkeypatch.setattr(returns, "MAX_PAGE", 2)
+    monkeypatch.setattr(returns, "MAX_SEARCHED", 4)
+    who, mark = target.person(new_name("u")), new_name()
+    for n in range(6):
+        value = {"stuff": f"{mark}{n}", "price": 1}
+        assert target.send_json("POST", "/stuff", value, who).status == 201
+    assert search(target, "/stuff", who, f"{mark}5") == ([[f"{mark}5", 1.0]], 2)
+    assert search(target, "/stuff", who, f"{mark}0") == ([[f"{mark}0", 1.0]], 2)
+    assert search(target, "/stuff", who, "x" * 9) == ([], 2)
+
+
+def test_search_finds_users_by_login_and_address(target):
+    login = target.person(new_name("u"))
+    for q in login[1:].upper(), f"{login}@ACME":
+        found, _ = search(target, "/user", "acme", q)
+        assert [user["login"] for user in found] == [login]
 
 
 def test_after_excludes_the_name_and_may_name_none(target):

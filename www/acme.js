@@ -59,6 +59,7 @@
 /** @typedef {object} Range
  * @property {number} [limit]  1 to 1,000, which is the default
  * @property {string} [after]  a page's `next` */
+/** @typedef {Range & {q?: string}} Search  `q` is a part of the name, whatever the case */
 /** @template T @typedef {object} Page  of a list
  * @property {T[]} items
  * @property {string} [next]  the `after` of the next page, if there may be one */
@@ -183,9 +184,9 @@ export class Acme {
 
 	// stuff of the user
 
-	/** One's own stuff by name. @param {Range} [range] @returns {Promise<Page<Stuff>>} */
-	stuff({ limit, after } = {}) {
-		return this.request("GET", "/stuff", { limit, after }, { read: page })
+	/** One's own stuff by name. @param {Search} [range] @returns {Promise<Page<Stuff>>} */
+	stuff({ limit, after, q } = {}) {
+		return this.request("GET", "/stuff", { limit, after, q }, { read: page })
 	}
 
 	/** @param {string} stuff  its name @param {number} price @returns {Promise<Message>}
@@ -229,10 +230,10 @@ export class Acme {
 
 	// users: the own account, or as an administrator any
 
-	/** All users by login, for administrators.
-	 * @param {Range} [range] @returns {Promise<Page<Profile>>} */
-	users({ limit, after } = {}) {
-		return this.request("GET", "/user", { limit, after }, { read: page })
+	/** All users by login, for administrators; `q` is a part of the login or e-mail address.
+	 * @param {Search} [range] @returns {Promise<Page<Profile>>} */
+	users({ limit, after, q } = {}) {
+		return this.request("GET", "/user", { limit, after, q }, { read: page })
 	}
 
 	/** For administrators. @param {string} login @param {string} password @param {string} email
