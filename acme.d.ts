@@ -105,6 +105,9 @@ export type Range = {
      */
     after?: string;
 };
+export type Search = Range & {
+    q?: string;
+};
 export type Page<T> = {
     items: T[];
     /**
@@ -176,8 +179,8 @@ export declare class Acme {
         msg: string;
         user: string;
     }>;
-    /** One's own stuff by name. @param {Range} [range] @returns {Promise<Page<Stuff>>} */
-    stuff({ limit, after }?: Range): Promise<Page<Stuff>>;
+    /** One's own stuff by name. @param {Search} [range] @returns {Promise<Page<Stuff>>} */
+    stuff({ limit, after, q }?: Search): Promise<Page<Stuff>>;
     /** @param {string} stuff  its name @param {number} price @returns {Promise<Message>}
      * @throws {AcmeError} 409 if the name is taken */
     addStuff(stuff: string, price: number): Promise<Message>;
@@ -197,21 +200,24 @@ export declare class Acme {
     /** A resource of your own: the routes of a path such as "/note", and of "/note/{key}".
      * @template T @param {string} path @returns {Resource<T>} */
     resource<T>(path: string): Resource<T>;
-    /** All users by login, for administrators.
-     * @param {Range} [range] @returns {Promise<Page<Profile>>} */
-    users({ limit, after }?: Range): Promise<Page<Profile>>;
+    /** All users by login, for administrators; `q` is a part of the login or e-mail address.
+     * @param {Search} [range] @returns {Promise<Page<Profile>>} */
+    users({ limit, after, q }?: Search): Promise<Page<Profile>>;
     /** For administrators. @param {string} login @param {string} password @param {string} email
      * @returns {Promise<Message>} @throws {AcmeError} 409 if the login is taken */
     addUser(login: string, password: string, email: string): Promise<Message>;
     /** @param {string} login @returns {Promise<Profile>} */
     getUser(login: string): Promise<Profile>;
-    /** @param {string} login @param {{email?: string, admin?: boolean, active?: boolean}} changes
+    /** @param {string} login @param {{email?: string, admin?: boolean, active?: boolean,
+     * current?: string}} changes  `current` is the password: where mails are sent, a new address of
+     * one's own takes it, and the link in a mail, until when the profile has the old one
      * @returns {Promise<Profile>}
      * @throws {AcmeError} 409 if no active administrator would be left */
     changeUser(login: string, changes: {
         email?: string;
         admin?: boolean;
         active?: boolean;
+        current?: string;
     }): Promise<Profile>;
     /** @param {string} login @param {boolean} [withStuff]  delete the user's stuff as well
      * @returns {Promise<void>}
@@ -258,6 +264,25 @@ export declare class Acme {
     /** Switch off another user's one-time passwords, for a lost device.
      * @param {string} login @returns {Promise<void>} */
     resetOtp(login: string): Promise<void>;
+    /** Ask for a mail with a link to register. @param {string} email @returns {Promise<Message>}
+     * @throws {AcmeError} 404 if nobody can register, 429 after too many */
+    askRegistration(email: string): Promise<Message>;
+    /** Register with a link.
+     * @param {string} token @param {string} login @param {string} password
+     * @returns {Promise<Message>}
+     * @throws {AcmeError} 403 if the link is not good, 409 if the login is taken: try another one */
+    register(token: string, login: string, password: string): Promise<Message>;
+    /** Ask for a mail with a link for a new password.
+     * @param {string} login @returns {Promise<Message>}
+     * @throws {AcmeError} 404 if no mails are sent, 429 after too many */
+    askReset(login: string): Promise<Message>;
+    /** Set a new password with a link; all sessions and API keys of the user end.
+     * @param {string} token @param {string} password @returns {Promise<void>}
+     * @throws {AcmeError} 403 if the link is not good */
+    resetPassword(token: string, password: string): Promise<void>;
+    /** Confirm an address with a link. @param {string} token @returns {Promise<void>}
+     * @throws {AcmeError} 403 if the link is not good, 409 if another account has the address */
+    confirmAddress(token: string): Promise<void>;
     /** With the version of FlaskSimpleAuth. @returns {Promise<{msg: string, version: string}>} */
     hello(): Promise<{
         msg: string;

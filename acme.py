@@ -36,6 +36,7 @@ from store.base import (
     user_taken,
 )
 from store.events import EventsInMemory
+from store.mails import MailsInMemory
 from values import MAX_PAGE, Email, Login, Name, Price
 
 __version__ = "0.2.0"  # of Acme; CHANGELOG.md has what changed
@@ -70,7 +71,7 @@ class _Rotated:
     at: float = 0.0  # seconds since 1970
 
 
-class AcmeData(EventsInMemory, Store):
+class AcmeData(EventsInMemory, MailsInMemory, Store):
     """The store in memory: simple, quick, and gone when the process ends."""
 
     def __init__(self) -> None:
@@ -126,6 +127,10 @@ class AcmeData(EventsInMemory, Store):
         user = self._user(login)
         return Profile(login, user.email, user.admin, user.active, user.otp)
 
+    def get_address(self, login: str) -> tuple[str, bool]:
+        user = self.users.get(login)
+        return (user.email, user.active) if user else ("", False)
+
     def get_users(self, limit: int = MAX_PAGE, after: str | None = None) -> list[Profile]:
         with self._lock:
             start = bisect.bisect_right(self._logins, after or "")
@@ -148,6 +153,9 @@ class AcmeData(EventsInMemory, Store):
             user.active = user.active if active is None else active
             if not user.active:
                 self.delete_sessions(login)
+            if email is not None or not user.active:
+                self.void_links(login)
+                self.forget_address(login, user.email)
             return self.get_user(login)
 
     def delete_user(self, login: str, stuff: bool = False) -> None:
@@ -163,6 +171,7 @@ class AcmeData(EventsInMemory, Store):
                 self._answers.pop((login, key), None)
             for key in [*user.api_keys]:
                 self.delete_api_key(login, key)
+            self.forget_mails(login)
             del self.users[login]
             del self._logins[bisect.bisect_left(self._logins, login)]
 
@@ -179,6 +188,7 @@ class AcmeData(EventsInMemory, Store):
                 raise password_changed(login)
             user.password = password
             self.delete_sessions(login)
+            self.void_links(login)
 
     def renew_user_pass(self, login: str, old: str, new: str) -> bool:
         with self._lock:

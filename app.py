@@ -25,6 +25,7 @@ import database
 import doctor
 import openapi
 import personal_data
+import registration
 import tokens
 import users
 from monitoring import logs
@@ -41,7 +42,7 @@ from openapi.returns import (
     next_page,
     search_page,
 )
-from security import audit, rate_limit, secret_files
+from security import audit, outbox, rate_limit, secret_files
 from security.bounded_queue import cpu_queue, with_pauses
 from security.declarations import accepts_password_alone, returns_secret
 from security.passwords import hash_password
@@ -92,11 +93,13 @@ try:
     # FlaskSimpleAuth initializes itself there
     audit.init_app(app)
     rate_limit.init_app(app)
+    outbox.init_app(app)
     auth.init_app(app)
     openapi.init_app(app)
     tokens.init_app(app)
     users.init_app(app)
     personal_data.init_app(app)
+    registration.init_app(app)
     frontend.init_app(app)
     health.init_app(app)
     cli.init_app(app)
@@ -215,6 +218,7 @@ def post_user(
     hashed = hash_password(password, login, email)
     with db.atomic():
         db.add_user(login, hashed, email, False)
+        outbox.outbox().confirm(login, email)
         audit.audit("user added", user, login)
     location = url_for("users.get_user", login=login)
     return {"msg": f"user added: {login}"}, 201, {"Location": location}

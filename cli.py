@@ -11,12 +11,13 @@ import json
 import math
 import os
 import re
+import secrets
 import sys
 import threading
 import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, NoReturn, cast
 
 import click
 import flask
@@ -27,6 +28,7 @@ import values
 from database import db, open_store
 from monitoring.logs import escape
 from security.audit import audit
+from security.outbox import outbox
 from security.passwords import hash_password
 from store import migrations, transfer
 from store.events import Event
@@ -327,10 +329,31 @@ def add(login: str, email: str) -> None:
 
 @users.command()
 @click.argument("login")
+@click.argument("email")
+def invite(login: str, email: str) -> None:
+    """Mail a link to EMAIL, by which LOGIN sets a first password within 24 hours.
+
+    The user is added, or has that address already. A server sends the mail.
+    """
+    with _change("invited", login):
+        outbox().check()
+        email = values.Email(email)
+        if not db.user_exists(login):
+            nobody_knows = secrets.token_urlsafe()
+            app = cast(fsa.Flask, flask.current_app)
+            db.add_user(login, app.hash_password(nobody_knows, check=False), email, False)
+        elif db.get_user(login).email != email:
+            _fail(f"{login} has another address")
+        outbox().add("invitation", login, email)
+
+
+@users.command()
+@click.argument("login")
 def password(login: str) -> None:
     """Set the password of LOGIN and end all sessions of that user."""
     with _change("password changed", login):
         db.set_user_pass(login, _password(login))
+        outbox().notify("password", login)
 
 
 @users.command()

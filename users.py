@@ -15,6 +15,7 @@ from typing_extensions import TypedDict
 
 from database import db
 from openapi.returns import (
+    Accepted,
     Conflict,
     Created,
     Done,
@@ -29,6 +30,7 @@ from security import api_keys
 from security.audit import audit
 from security.caller import caller
 from security.declarations import returns_secret
+from security.outbox import outbox
 from security.passwords import check_password, hash_password, is_password
 from security.sessions import sha256
 from security.totp import check_code, wrong_code
@@ -80,18 +82,32 @@ def patch_user(
     email: Email | None = None,
     admin: bool | None = None,
     active: bool | None = None,
-) -> Ok[JsonResponse[Profile]] | Conflict:
-    """Change a profile; only administrators change `admin` and `active`."""
+    current: Password | None = None,
+) -> Ok[JsonResponse[Profile]] | Accepted[JsonResponse[Profile]] | Conflict:
+    """Change a profile; only administrators change `admin` and `active`.
+
+    Where mails are sent, users change their own address with the `current` password, and by the
+    link in a mail to the new one: until then it is 202.
+    """
     if (admin, active) != (None, None) and not db.user_is_admin(user):
         raise fsa.ErrorResponse("only an administrator changes admin and active", 403)
+    mails = outbox()
+    is_own = login == user and mails.mailer is not None
+    if email is not None and is_own:
+        _check_current(login, current)
+    new = None if is_own else email
     with db.atomic():
-        profile = db.change_user(login, email, admin, active)
-        if email is not None:
+        if new is not None and mails.mailer and db.get_user(login).email != new:
+            mails.notify("address", login)
+        profile = db.change_user(login, new, admin, active)
+        if new is not None:
             audit("address changed", user, login)
         if admin is not None:
             audit("promoted" if admin else "demoted", user, login)
         if active is not None:
             audit("enabled" if active else "disabled", user, login)
+        if email is not None and mails.confirm(login, email) and is_own:
+            return jsonify(profile), 202
     return jsonify(profile), 200
 
 
@@ -112,8 +128,6 @@ def put_password(
     """Set a new password and end all sessions of the user; users send their `current` one."""
     checked = None
     if login == user:
-        if current is None:
-            raise fsa.ErrorResponse("current, the password until now, is missing", 400)
         checked = _check_current(login, current)
     old = checked or db.get_user_pass(login)
     if old and is_password(password, old):
@@ -121,16 +135,19 @@ def put_password(
     hashed = hash_password(password, login, db.get_user(login).email)
     with db.atomic():
         db.set_user_pass(login, hashed, checked)
+        outbox().notify("password", login)
         audit("password changed", user, login)
     return "", 204
 
 
-def _check_current(login: str, current: str) -> str:
+def _check_current(login: str, current: str | None) -> str:
     """The hash of the user's password, if `current` is that; else 403, and 429 after too many.
 
     A stolen token is not enough to take an account over (OWASP Authentication Cheat Sheet,
     "Require Re-authentication for Sensitive Features").
     """
+    if current is None:
+        raise fsa.ErrorResponse("current, the password until now, is missing", 400)
     checked = check_password(login, current)
     if not checked:
         raise fsa.ErrorResponse("current is not the password", 403)

@@ -347,6 +347,19 @@ class RefreshToken(_Patterned):
     }
 
 
+class MailToken(_Patterned):
+    """The token of a link in a mail: 32 random bytes in base64url."""
+
+    SECRET = True
+    PATTERN = "[A-Za-z0-9_-]{43}"
+    RULE = "token must be the token of a link in a mail"
+    SCHEMA: ClassVar[Schema] = {
+        "type": "string",
+        "pattern": f"^{PATTERN}$",
+        "examples": ["jQ0Yz7bJ2m3N4pQ5rS6tU7vW8xY9zA0bC1dE2fG3hI4"],
+    }
+
+
 class Delete(str):
     """The word `delete`, which confirms a deletion."""
 

@@ -115,6 +115,7 @@ def load_worker() -> Any:
     signal.pthread_sigmask(signal.SIG_BLOCK, [*STOP_SIGNALS, RETIRE])
     setattr(granian._signals, "set_main_signals", wait_for_signal)  # noqa: B010
     slow_clients.watch()
+    app.app.extensions["outbox"].start()
     return app.app
 
 

@@ -46,6 +46,7 @@ METRICS = {
     "acme_sign_ins": Metric(
         "counter", "Passwords and codes: right, wrong, limited (rate limit).", ("result",)
     ),
+    "acme_mails": Metric("counter", "Mails: sent, failed (tried again), given up.", ("result",)),
     "acme_audit_events": Metric("counter", "Events of the audit trail.", ("event",)),
     "acme_rate_limit_errors": Metric("counter", "Failures of ACME_RATE_LIMIT_STORAGE."),
     "acme_queue_requests": Metric(

@@ -41,8 +41,10 @@ Page = tuple[list[T], Literal[200], Annotated[dict[str, str], "Link"]]
 Created = tuple[T, Literal[201], Annotated[dict[str, str], "Location"]]
 Accepted = tuple[T, Literal[202]]
 Done = tuple[Literal[""], Literal[204]] | tuple[Literal[""], Literal[204], dict[str, str]]
-# the only error that a route declares; the others follow from the rest of its declaration
+# the errors that a route declares; the others follow from the rest of its declaration
 Conflict = tuple[Error, Literal[409]]
+NotFound = tuple[Error, Literal[404]]  # follows for a path with a parameter
+TooMany = tuple[Error, Literal[429]]  # follows for a route that takes a password
 
 
 def next_page(page: list[T], limit: int, last: str | None) -> Page[T]:

@@ -3,7 +3,7 @@
 import os
 from pathlib import Path
 
-NAMES = ("ACME_PASS", "ACME_TOKEN_SECRET", "ACME_DATABASE")
+NAMES = ("ACME_PASS", "ACME_TOKEN_SECRET", "ACME_DATABASE", "ACME_MAIL")
 paths: dict[str, Path] = {}  # that were read, by the name of the setting
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import FlaskSimpleAuth as fsa
 
-from store import events
+from store import events, mails
 from values import MAX_PAGE, Email, Login, Name, OtpSecret, PasswordHash, Price
 
 MAX_SESSIONS = 100  # of one user
@@ -83,7 +83,7 @@ class ReusedError(Exception):
         self.login = login
 
 
-class Store(events.Events, abc.ABC):
+class Store(events.Events, mails.Mails, abc.ABC):
     """The contract of all stores: the same calls have the same results.
 
     Safe to be called from several threads. Errors are `fsa.ErrorResponse`: 400 for a value that
@@ -141,6 +141,8 @@ class Store(events.Events, abc.ABC):
     ) -> Profile:
         """Change what is not None; disabling a user ends all sessions of the user.
 
+        That, and a new address, make the links in mails to the user void.
+
         Raises 404 for an unknown user, 409 if no active administrator would be left.
         """
 
@@ -154,7 +156,9 @@ class Store(events.Events, abc.ABC):
 
     @abc.abstractmethod
     def set_user_pass(self, login: str, password: str, old: str | None = None) -> None:
-        """Set the hash of a user's password, and end all sessions; 404 for an unknown user.
+        """Set the hash of a user's password, end all sessions and make links in mails void.
+
+        404 for an unknown user.
 
         If `old` is given, 403 unless the user is active and that is still the hash.
         """
@@ -412,6 +416,7 @@ TABLES = {
         {"active": True, "otp_secret": None, "otp": False, "otp_step": 0, "created": 0.0},
         _check_user,
     ),
+    "addresses": Table("confirmed address", {"email": Email, "login": Login}),
     "stuff": Table("stuff", {"name": Name, "owner": Login, "price": Price}),
 }
 # tables that are left out on purpose
@@ -420,4 +425,5 @@ NOT_EXPORTED = {
     "sessions",  # end with the move: all users sign in again
     "idempotency_keys",  # expire within a day
     "api_keys",  # as sessions
+    "mails",  # and the links in them expire within a day
 }

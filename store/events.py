@@ -88,6 +88,7 @@ class EventsInMemory(Events):
     _lock: threading.RLock
 
     def __init__(self) -> None:
+        super().__init__()
         self._events: dict[str, Event] = {}  # by id, the oldest first
         self._events_of: dict[str, list[str]] = {}  # index: login -> ids, sorted
 

@@ -209,6 +209,73 @@ SELECT id, time, event, login, who, origin, session, key, times FROM events
 WHERE id >= :first AND id < :last AND (CAST(:event AS TEXT) IS NULL OR event = :event)
 ORDER BY id DESC LIMIT :limit;
 
+-- mails: claim_mail and lock_link are in engine.sql
+
+-- name: add_mail(id, kind, login, email, origin, created, due, expires, tries, hash)!
+INSERT INTO mails (id, kind, login, email, origin, created, due, expires, tries, hash)
+VALUES (:id, :kind, :login, :email, :origin, :created, :due, :expires, :tries, :hash);
+
+-- name: ask_mail(id, kind, login, email, origin, created, due, expires, tries, hash, since, of_origin, of_all)!
+INSERT INTO mails (id, kind, login, email, origin, created, due, expires, tries, hash)
+SELECT :id, :kind, :login, :email, :origin, :created, :due, :expires, :tries, :hash
+WHERE (SELECT count(*) FROM mails WHERE origin = :origin AND created > :since) < :of_origin
+    AND (SELECT count(*) FROM mails WHERE created > :since AND origin <> '') < :of_all;
+
+-- name: next_mail()$
+SELECT min(due) FROM mails WHERE due IS NOT NULL;
+
+-- name: count_waiting()$
+SELECT count(*) FROM mails WHERE due IS NOT NULL;
+
+-- name: count_mails(email, since)$
+SELECT count(*) FROM mails WHERE email = :email AND created > :since AND tries > 0;
+
+-- name: save_mail(id, email, due, expires, hash)!
+UPDATE mails SET email = :email, due = :due, expires = :expires, hash = :hash WHERE id = :id;
+
+-- name: delete_late_mails(before)
+DELETE FROM mails WHERE due IS NOT NULL AND created <= :before
+RETURNING id, kind, login, email, origin, created, due, expires, tries, hash;
+
+-- name: delete_expired_mails(now)!
+DELETE FROM mails WHERE due IS NULL AND expires <= :now;
+
+-- name: get_link(hash, now)^
+SELECT id, kind, login, email, origin, created, due, expires, tries, hash FROM mails
+WHERE hash = :hash AND expires > :now;
+
+-- name: void_links(login)!
+DELETE FROM mails
+WHERE login = :login AND kind IN ('reset', 'invitation', 'confirmation');
+
+-- name: delete_user_mails(login)!
+DELETE FROM mails WHERE login = :login;
+
+-- name: delete_registrations(email)!
+DELETE FROM mails WHERE email = :email AND kind = 'registration';
+
+-- confirmed addresses: a row counts as long as it is the address of the user
+
+-- name: get_address_user(email)$
+SELECT users.login FROM addresses JOIN users ON users.login = addresses.login
+WHERE addresses.email = :email AND users.email = :email;
+
+-- name: get_confirmed_address(login)$
+SELECT users.email FROM users JOIN addresses ON addresses.login = users.login
+WHERE users.login = :login AND addresses.email = users.email AND users.active;
+
+-- name: confirm_address(login, email)!
+INSERT INTO addresses (email, login) VALUES (:email, :login)
+ON CONFLICT (email) DO UPDATE SET login = excluded.login WHERE addresses.login = excluded.login;
+
+-- name: forget_address(login, email)!
+DELETE FROM addresses WHERE login = :login AND email <> :email;
+
+-- name: forget_former_address(email)!
+DELETE FROM addresses WHERE email = :email AND login NOT IN (
+    SELECT login FROM users WHERE email = :email
+);
+
 -- stuff
 
 -- name: delete_user_stuff(login)!

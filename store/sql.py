@@ -10,11 +10,11 @@ import time
 from typing import Any
 
 from store import base, events, migrations
-from store.units import Units
+from store.mails_sql import SqlMails
 from values import MAX_PAGE, Email, Login, Name, Price
 
 
-class SqlStore(Units, base.Store):
+class SqlStore(SqlMails, base.Store):
     """The calls of a store in SQL, each a query or a transaction."""
 
     def __init__(self, connections: int) -> None:
@@ -94,6 +94,9 @@ class SqlStore(Units, base.Store):
             profile = _profile(login, row)
             if not profile.active:
                 self.queries.delete_sessions(connection, login=login, but="")
+            if email is not None or not profile.active:
+                self.queries.void_links(connection, login=login)
+                self.queries.forget_address(connection, login=login, email=profile.email)
         return profile
 
     def delete_user(self, login: str, stuff: bool = False) -> None:
@@ -103,6 +106,7 @@ class SqlStore(Units, base.Store):
                 if stuff:
                     self.queries.delete_user_stuff(connection, login=login)
                 self.queries.delete_user_keys(connection, login=login)
+                self.queries.delete_user_mails(connection, login=login)
                 self.queries.delete_user(connection, login=login)
         except Exception as e:
             if self.is_missing_owner(e):
@@ -129,6 +133,7 @@ class SqlStore(Units, base.Store):
                     raise base.no_user(login)
                 raise base.password_changed(login)
             self.queries.delete_sessions(connection, login=login, but="")
+            self.queries.void_links(connection, login=login)
 
     def renew_user_pass(self, login: str, old: str, new: str) -> bool:
         return bool(self.change(self.queries.renew_user_pass, login=login, old=old, new=new))

@@ -14,8 +14,8 @@ from store.engine import Backup, Engine, Progress
 from store.migrations import SchemaError
 
 BATCH_ROWS = 1_000  # that an export or import holds in memory
-# a restore ends all sessions: those that signed out after the backup must not come back
-NOT_RESTORED = {"schema_version", "sessions"}
+# a restore ends all sessions and links in mails: those that have ended since must not come back
+NOT_RESTORED = {"schema_version", "sessions", "mails"}
 
 
 def restore(store: Engine, path: Path, progress: Progress = Backup.progress) -> int:

@@ -5,8 +5,10 @@ read, in case both have the same mistake.
 """
 
 import json
+import math
 import re
 import time
+from unittest import mock
 
 import jsonschema_rs
 import jwt
@@ -19,6 +21,7 @@ from openapi.document import Document
 from openapi.routes import routes
 from security.sessions import OTP_REALM
 from test import app, basic_auth
+from tests import links
 from tests.accounts import HASH, NEW_PASSWORD, new_user, token_of
 from tests.conftest import PASSWORD, STORES, Target, configured, granian, new_name, wrong_code
 from tests.resources import add_object, rows
@@ -27,6 +30,8 @@ NEW = {"password": PASSWORD, "email": "some@acme.org"}
 RESET = {"password": NEW_PASSWORD}
 WHO = {"name": "x", "born": "2000-01-01"}
 CODE = {"code": "{code}", "on": True}
+REGISTRATION = {"token": "{registration}", "login": "{new}", "password": PASSWORD}
+ADDRESS = {"email": "new@acme.org", "current": PASSWORD}
 KEY = {"name": "x", "scope": "read", "current": PASSWORD}
 TABLE = "ROUTES in tests/test_authorization.py, or in the test file of the resource"
 
@@ -54,8 +59,16 @@ ROUTES = [
     ("DELETE", "/stuff/{thing}", None, (401, 403, 204, 403, 204)),
     ("GET", "/user", {"limit": 1}, (401, 403, 403, 200, 403)),
     ("POST", "/user", {"login": "{new}", **NEW}, (401, 403, 403, 201, 403)),
+    ("POST", "/registration", {"email": "new@acme.org"}, (202, 202, 202, 202, 202)),
+    ("PUT", "/registration", REGISTRATION, (201, 201, 201, 201, 201)),
+    ("POST", "/reset", {"login": "{login}"}, (202, 202, 202, 202, 202)),
+    ("PUT", "/reset", {"token": "{reset}", **RESET}, (204, 204, 204, 204, 204)),
+    ("PUT", "/reset", {"token": "{confirmation}", **RESET}, (403, 403, 403, 403, 403)),
+    ("PUT", "/confirmation", {"token": "{confirmation}"}, (204, 204, 204, 204, 204)),
     ("GET", "/user/{login}", None, (401, 403, 200, 200, 200)),
-    ("PATCH", "/user/{login}", {"email": "new@acme.org"}, (401, 403, 200, 200, 200)),
+    ("PATCH", "/user/{login}", None, (401, 403, 200, 200, 200)),
+    ("PATCH", "/user/{login}", ADDRESS, (401, 403, 202, 200, 202)),
+    ("PATCH", "/user/{login}", {"email": "new@acme.org"}, (401, 403, 400, 200, 400)),
     ("PATCH", "/user/{login}", {"admin": True}, (401, 403, 403, 200, 403)),
     ("PATCH", "/user/{login}", {"active": False}, (401, 403, 403, 200, 403)),
     ("DELETE", "/user/{login}", {"stuff": "delete"}, (401, 403, 204, 204, 204)),
@@ -139,10 +152,12 @@ def walk(request, new_database):
     with configured(url):
         if live:
             secret = app.config["ACME_TOKEN_SECRETS"][0]
-            with granian(ACME_DATABASE=url, ACME_TOKEN_SECRET=secret, WORKERS="1") as address:
+            settings = {"ACME_DATABASE": url, "ACME_TOKEN_SECRET": secret, "WORKERS": "1"}
+            with granian(**settings, **links.SETTINGS) as address:
                 yield Target(address)
         else:
-            yield Target(None)
+            with mock.patch.dict(app.extensions, outbox=links.idle_outbox()):
+                yield Target(None)
 
 
 @pytest.fixture(scope="module")
@@ -159,6 +174,7 @@ def test_each_kind_of_caller_gets_the_status_of_the_table(
     Each response is in the description, its body as described there.
     """
     dead = ended(new_user())
+    db.clean_mails(math.inf, math.inf)  # else there would be too many
     callers = ["nobody", "other", "owner", "admin", "password", *dead]
     expected = [*statuses, *([statuses[0]] * len(dead))]
     found = []
@@ -183,6 +199,8 @@ def test_each_kind_of_caller_gets_the_status_of_the_table(
         (session, *_) = db.get_sessions(login, time.time())
         names = {"login": login, "thing": thing, "new": new_name("u"), "session": session.id}
         names["code"] = pyotp.TOTP(secret).now()
+        for kind in "registration", "reset", "confirmation":
+            names[kind] = links.new_link(kind, "" if kind == "registration" else login)
         names["wrong"] = wrong_code(secret, time.time())
         if (key := "".join(re.findall(r"{(\w+)}$", path))) not in {*names, ""}:
             place = path.rpartition("/{")[0]

@@ -32,6 +32,7 @@ console.log(JSON.stringify(found, (_, v) => (typeof v === "bigint" ? `${v}n` : v
 BOTH = {"active": True, "otp": False}
 ME = {"email": "acme@acme.org", "login": "acme", "admin": True, **BOTH}
 SUE = {"email": "s@acme.org", "login": "sue", "admin": False, **BOTH}
+TOKEN = "x" * 43  # of a link in a mail
 AGE = '{ name: "x", born: "2000-01-01" }'
 CALLS = [
     ("acme.login", ""),
@@ -114,6 +115,17 @@ CALLS = [
     ("acme.len([1, [2]])", {"len": 2}),
     ('acme.getLen("ab")', {"len": 2}),
     ("acme.len(null)", {"len": "not available"}),
+    # without a mail server
+    *(
+        (f"acme.{call}.catch((e) => e.status)", 404)
+        for call in (
+            'askRegistration("s@acme.org")',
+            f'register("{TOKEN}", "calvin", pass)',
+            'askReset("sue")',
+            f'resetPassword("{TOKEN}", pass)',
+            f'confirmAddress("{TOKEN}")',
+        )
+    ),
     *rows("JAVASCRIPT", __file__),
     # and out
     ("acme.signOut(true)", None),

@@ -72,6 +72,7 @@ const TIMEOUT = 30_000 // milliseconds until the response
 const TRIES = 3 // of a write
 const MAX_WAIT = 5 // seconds between two of them; a server that asks for more gets no repeat
 const ONCE = { repeat: false } // for a route that refuses idempotency keys
+const OPEN = { repeat: false, authorization: "" } // for a write without authentication
 
 /** The error that every method throws. */
 export class AcmeError extends Error {
@@ -247,7 +248,9 @@ export class Acme {
 		return this.request("GET", "/user/{login}", { login })
 	}
 
-	/** @param {string} login @param {{email?: string, admin?: boolean, active?: boolean}} changes
+	/** @param {string} login @param {{email?: string, admin?: boolean, active?: boolean,
+	 * current?: string}} changes  `current` is the password: where mails are sent, a new address of
+	 * one's own takes it, and the link in a mail, until when the profile has the old one
 	 * @returns {Promise<Profile>}
 	 * @throws {AcmeError} 409 if no active administrator would be left */
 	changeUser(login, changes) {
@@ -326,6 +329,42 @@ export class Acme {
 	 * @param {string} login @returns {Promise<void>} */
 	resetOtp(login) {
 		return this.request("DELETE", "/user/{login}/otp", { login })
+	}
+
+	// accounts by mail; a token is that of the link in a mail
+
+	/** Ask for a mail with a link to register. @param {string} email @returns {Promise<Message>}
+	 * @throws {AcmeError} 404 if nobody can register, 429 after too many */
+	askRegistration(email) {
+		return this.request("POST", "/registration", { email }, OPEN)
+	}
+
+	/** Register with a link.
+	 * @param {string} token @param {string} login @param {string} password
+	 * @returns {Promise<Message>}
+	 * @throws {AcmeError} 403 if the link is not good, 409 if the login is taken: try another one */
+	register(token, login, password) {
+		return this.request("PUT", "/registration", { token, login, password }, OPEN)
+	}
+
+	/** Ask for a mail with a link for a new password.
+	 * @param {string} login @returns {Promise<Message>}
+	 * @throws {AcmeError} 404 if no mails are sent, 429 after too many */
+	askReset(login) {
+		return this.request("POST", "/reset", { login }, OPEN)
+	}
+
+	/** Set a new password with a link; all sessions and API keys of the user end.
+	 * @param {string} token @param {string} password @returns {Promise<void>}
+	 * @throws {AcmeError} 403 if the link is not good */
+	resetPassword(token, password) {
+		return this.request("PUT", "/reset", { token, password }, OPEN)
+	}
+
+	/** Confirm an address with a link. @param {string} token @returns {Promise<void>}
+	 * @throws {AcmeError} 403 if the link is not good, 409 if another account has the address */
+	confirmAddress(token) {
+		return this.request("PUT", "/confirmation", { token }, OPEN)
 	}
 
 	// open to everybody

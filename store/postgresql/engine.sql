@@ -154,5 +154,16 @@ DELETE FROM events WHERE id IN (
     SELECT id FROM events WHERE id < :before ORDER BY id LIMIT :limit FOR UPDATE SKIP LOCKED
 );
 
+-- name: claim_mail(now, until)^
+UPDATE mails SET due = :until, tries = tries + 1 WHERE id = (
+    SELECT id FROM mails WHERE due <= :now ORDER BY due, id LIMIT 1 FOR UPDATE SKIP LOCKED
+)
+RETURNING id, kind, login, email, origin, created, due, expires, tries, hash;
+
+-- name: lock_link(hash, now)^
+SELECT id, kind, login, email, origin, created, due, expires, tries, hash FROM mails
+WHERE hash = :hash AND expires > :now
+FOR UPDATE;
+
 -- name: get_database_size()$
 SELECT pg_catalog.pg_database_size(pg_catalog.current_database());

@@ -92,5 +92,15 @@ DELETE FROM events WHERE id IN (
     SELECT id FROM events WHERE id < :before ORDER BY id LIMIT :limit
 );
 
+-- name: claim_mail(now, until)^
+UPDATE mails SET due = :until, tries = tries + 1 WHERE id = (
+    SELECT id FROM mails WHERE due <= :now ORDER BY due, id LIMIT 1
+)
+RETURNING id, kind, login, email, origin, created, due, expires, tries, hash;
+
+-- name: lock_link(hash, now)^
+SELECT id, kind, login, email, origin, created, due, expires, tries, hash FROM mails
+WHERE hash = :hash AND expires > :now;
+
 -- name: get_database_size()$
 SELECT page_count * page_size FROM pragma_page_count(), pragma_page_size();
