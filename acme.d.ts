@@ -40,6 +40,10 @@ export type Profile = {
      * whether the second factor is on
      */
     otp: boolean;
+    /**
+     * how many recovery codes are left
+     */
+    recovery: number;
 };
 export type Session = {
     id: string;
@@ -74,11 +78,11 @@ export type AuditEvent = {
     time: number;
     event: string;
     /**
-     * the caller, null for nobody who signed in
+     * the caller, null for others unless an administrator asks
      */
     who: string | null;
     /**
-     * the address
+     * the address of the caller, as `who`
      */
     from: string | null;
     session: string | null;
@@ -258,9 +262,18 @@ export declare class Acme {
         uri: string;
         qr: string;
     }>;
-    /** Switch one-time passwords on or off, with one of them.
-     * @param {string} login @param {string} code @param {boolean} on @returns {Promise<void>} */
-    switchOtp(login: string, code: string, on: boolean): Promise<void>;
+    /** Switch one-time passwords on with one of them, or off; a recovery code will do to switch off.
+     * On returns ten recovery codes, which are shown only once.
+     * @param {string} login @param {string} code @param {boolean} on
+     * @returns {Promise<{recovery: string[]} | void>} */
+    switchOtp(login: string, code: string, on: boolean): Promise<{
+        recovery: string[];
+    } | void>;
+    /** Ten new recovery codes, for a one-time password; those until now are void.
+     * @param {string} login @param {string} code @returns {Promise<{recovery: string[]}>} */
+    newRecovery(login: string, code: string): Promise<{
+        recovery: string[];
+    }>;
     /** Switch off another user's one-time passwords, for a lost device.
      * @param {string} login @returns {Promise<void>} */
     resetOtp(login: string): Promise<void>;

@@ -37,6 +37,7 @@ from store.base import (
 )
 from store.events import EventsInMemory
 from store.mails import MailsInMemory
+from store.recovery import RecoveryCodesInMemory
 from values import MAX_PAGE, Email, Login, Name, Price
 
 __version__ = "0.2.0"  # of Acme; CHANGELOG.md has what changed
@@ -56,6 +57,7 @@ class _User:
     otp_secret: str | None = None
     otp: bool = False
     otp_step: int = 0
+    recovery: set[str] = dataclasses.field(default_factory=set)  # hashes of recovery codes
     owned: list[str] = dataclasses.field(default_factory=list)  # the names of their stuff, sorted
     sessions: set[str] = dataclasses.field(default_factory=set)  # the ids of their sessions
     keys: dict[str, None] = dataclasses.field(default_factory=dict)  # of idempotency, oldest first
@@ -71,7 +73,7 @@ class _Rotated:
     at: float = 0.0  # seconds since 1970
 
 
-class AcmeData(EventsInMemory, MailsInMemory, Store):
+class AcmeData(EventsInMemory, MailsInMemory, RecoveryCodesInMemory, Store):
     """The store in memory: simple, quick, and gone when the process ends."""
 
     def __init__(self) -> None:
@@ -125,7 +127,8 @@ class AcmeData(EventsInMemory, MailsInMemory, Store):
 
     def get_user(self, login: str) -> Profile:
         user = self._user(login)
-        return Profile(login, user.email, user.admin, user.active, user.otp)
+        recovery = len(user.recovery)
+        return Profile(login, user.email, user.admin, user.active, user.otp, recovery)
 
     def get_address(self, login: str) -> tuple[str, bool]:
         user = self.users.get(login)
@@ -330,7 +333,7 @@ class AcmeData(EventsInMemory, MailsInMemory, Store):
                 return False
             user.otp_step = step
             if on is not None:
-                user.otp = on
+                user.otp, user.recovery = on, set()
             if on:
                 self.delete_sessions(login, but=session)
             return True
@@ -338,7 +341,7 @@ class AcmeData(EventsInMemory, MailsInMemory, Store):
     def reset_otp(self, login: str) -> None:
         with self._lock:
             user = self._user(login)
-            user.otp, user.otp_secret = False, None
+            user.otp, user.otp_secret, user.recovery = False, None, set()
 
     def add_stuff(self, stuff: str, login: str, price: float) -> None:
         stuff, price = Name(stuff), Price(price)

@@ -25,8 +25,8 @@ from security.sessions import (
     first_step_token,
     refresh_session,
 )
-from security.totp import check_code, wrong_code
-from values import Code, RefreshToken
+from security.totp import check_any_code, wrong_code
+from values import AnyCode, RefreshToken
 from web.csrf import refuse_cross_origin
 
 LOCAL_HOSTS = ("localhost", "127.0.0.1", "::1")  # which a browser reaches without a network
@@ -116,9 +116,9 @@ def _cookie(value: str, expires: float) -> str:
 
 @tokens.post("/token/otp", authz="AUTH", authn="token", realm=OTP_REALM)
 @returns_secret
-def post_token_otp(code: Code, user: fsa.CurrentUser, cookie: bool = True) -> Created[Tokens]:
-    """Complete a sign-in with a one-time password."""
-    if not check_code(user, db.get_otp(user), code):
+def post_token_otp(code: AnyCode, user: fsa.CurrentUser, cookie: bool = True) -> Created[Tokens]:
+    """Complete a sign-in with a one-time password, or a recovery code."""
+    if not check_any_code(user, db.get_otp(user), code):
         raise wrong_code(401)
     return _begin_session(user, cookie)
 

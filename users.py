@@ -33,10 +33,11 @@ from security.declarations import returns_secret
 from security.outbox import outbox
 from security.passwords import check_password, hash_password, is_password
 from security.sessions import sha256
-from security.totp import check_code, wrong_code
+from security.totp import check_any_code, check_code, new_recovery_codes, wrong_code
 from store.base import ApiKey, Profile
 from values import (
     MAX_PAGE,
+    AnyCode,
     Code,
     Delete,
     Email,
@@ -281,14 +282,51 @@ def post_otp(login: str, current: Password) -> Created[Secret] | Conflict:
     return {"secret": secret, "uri": uri, "qr": qr}, 201, {"Location": location}
 
 
+class Recovery(TypedDict):
+    """Recovery codes, each good once in place of a one-time password. They are shown only once."""
+
+    recovery: list[str]
+
+
 @users.put("/user/<login>/otp", authz=("user", "login", "self"), authn="token")
-def put_otp(login: str, code: Code, on: bool) -> Done:
-    """Switch one-time passwords on or off with a code; on ends the user's other sessions."""
-    event = f"one-time passwords {'on' if on else 'off'}"
-    secret, session = db.get_otp(login), caller().session
-    if not check_code(login, secret, code, on, session, lambda: audit(event, login)):
+@returns_secret
+def put_otp(login: str, code: AnyCode, on: bool) -> Ok[Recovery] | Done:
+    """Switch one-time passwords on or off with a code; on ends the user's other sessions.
+
+    Switching them on takes a one-time password, and returns ten recovery codes.
+    """
+    secret, codes = db.get_otp(login), []
+
+    def switched_on() -> None:
+        codes.extend(new_recovery_codes(login, secret or ""))
+        audit("one-time passwords on", login)
+
+    if on and code.is_recovery_code():
         raise wrong_code(403)
-    return "", 204
+    if on:
+        is_right = check_code(login, secret, code, on, caller().session, switched_on)
+    else:
+        is_right = check_any_code(
+            login, secret, code, True, lambda: audit("one-time passwords off", login)
+        )
+    if not is_right:
+        raise wrong_code(403)
+    return ({"recovery": codes}, 200) if on else ("", 204)
+
+
+@users.post("/user/<login>/otp/recovery", authz=("user", "login", "self"), authn="token")
+@returns_secret
+def post_otp_recovery(login: str, code: Code) -> Ok[Recovery] | Conflict:
+    """Get ten new recovery codes for a one-time password; those until now are void."""
+    secret, codes = db.get_otp(login), []
+
+    def renew() -> None:
+        codes.extend(new_recovery_codes(login, secret or ""))
+        audit("new recovery codes", login)
+
+    if not check_code(login, secret, code, then=renew):
+        raise wrong_code(403)
+    return Recovery(recovery=codes), 200
 
 
 @users.delete("/user/<login>/otp", authz="admin", authn="token")

@@ -25,7 +25,7 @@ MAILS = Path(__file__).parents[1] / "mails"
 HOUR_SECONDS = 3600.0
 # links by the kind of their mail, and for how long they are good, in hours
 LINKS = {"reset": 1, "invitation": 24, "registration": 24, "confirmation": 24}
-NOTICES = ("registered", "password", "address")
+NOTICES = ("registered", "password", "address", "recovery")
 FRAGMENTS = {"reset": "reset", "invitation": "reset", "confirmation": "confirm"}
 PORTS = {"smtp": 587, "smtps": 465}
 TIMEOUT_SECONDS = 10.0  # for each response of the server

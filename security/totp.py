@@ -1,7 +1,8 @@
-"""The second factor (MFA): time-based one-time passwords (TOTP, RFC 6238)."""
+"""The second factor (MFA): time-based one-time passwords (TOTP, RFC 6238), and recovery codes."""
 
 import functools
 import hmac
+import secrets
 import threading
 import time
 from collections.abc import Callable
@@ -10,7 +11,13 @@ import FlaskSimpleAuth as fsa
 import pyotp
 
 from database import db
+from security.audit import audit
+from security.outbox import outbox
 from security.rate_limit import count_failure, limiter
+from values import AnyCode
+
+RECOVERY_CODES = 10  # of a user
+ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"  # Crockford's base32; a code has 16 of these
 
 totp_lock = threading.Lock()  # one check at a time, so that concurrent guesses are all counted
 
@@ -46,3 +53,49 @@ def check_code(
     if right:  # and used before
         count_failure(login, everywhere=True)
     return False
+
+
+def check_any_code(
+    login: str,
+    secret: str | None,
+    code: AnyCode,
+    off: bool = False,
+    then: Callable[[], None] = lambda: None,
+) -> bool:
+    """Whether a one-time password or a recovery code is right and not used before.
+
+    `off` switches one-time passwords off in the same transaction; see also `check_code`.
+    """
+    if not code.is_recovery_code():
+        return check_code(login, secret, code, False if off else None, then=then)
+    with totp_lock:
+        limiter().check(login, everywhere=True)
+    with db.atomic():
+        if secret and db.use_recovery_code(login, _hash(secret, code)):
+            audit("recovery code used", login)
+            outbox().notify("recovery", login)
+            if off:
+                db.reset_otp(login)
+            then()
+            return True
+    count_failure(login, everywhere=True)
+    return False
+
+
+def new_recovery_codes(login: str, secret: str) -> list[str]:
+    """Replace the recovery codes of a user; 409 unless one-time passwords are on."""
+    codes = [
+        "-".join("".join(secrets.choice(ALPHABET) for _ in range(4)) for _ in range(4))
+        for _ in range(RECOVERY_CODES)
+    ]
+    if not db.set_recovery_codes(login, [_hash(secret, AnyCode(code)) for code in codes]):
+        raise fsa.ErrorResponse("one-time passwords are off: there are no recovery codes", 409)
+    return codes
+
+
+def _hash(secret: str, code: str) -> str:
+    """What the store has of a recovery code: it is void with another secret.
+
+    A code has 80 random bits, which nobody can guess even with a fast hash.
+    """
+    return hmac.new(secret.encode(), code.encode(), "sha256").hexdigest()

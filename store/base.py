@@ -8,7 +8,7 @@ from typing import Any
 
 import FlaskSimpleAuth as fsa
 
-from store import events, mails
+from store import events, mails, recovery
 from values import MAX_PAGE, Email, Login, Name, OtpSecret, PasswordHash, Price
 
 MAX_SESSIONS = 100  # of one user
@@ -36,6 +36,7 @@ class Profile:
     admin: bool
     active: bool
     otp: bool
+    recovery: int  # how many recovery codes are left
 
 
 @dataclasses.dataclass(frozen=True)
@@ -83,7 +84,7 @@ class ReusedError(Exception):
         self.login = login
 
 
-class Store(events.Events, mails.Mails, abc.ABC):
+class Store(events.Events, mails.Mails, recovery.RecoveryCodes, abc.ABC):
     """The contract of all stores: the same calls have the same results.
 
     Safe to be called from several threads. Errors are `fsa.ErrorResponse`: 400 for a value that
@@ -254,14 +255,14 @@ class Store(events.Events, mails.Mails, abc.ABC):
     ) -> bool:
         """Use the one-time password of a secret and time step; `active` switches them on or off.
 
-        Switching them on ends all sessions of the user but `session`. False, and nothing is
-        changed, for a step that is not later than the last one used, and for a secret that is not
-        the user's.
+        Switching them on ends all sessions of the user but `session`; both remove recovery codes.
+        False, and nothing is changed, for a step that is not later than the last one used, and for
+        a secret that is not the user's.
         """
 
     @abc.abstractmethod
     def reset_otp(self, login: str) -> None:
-        """Switch a user's one-time passwords off and remove the secret; 404 for an unknown user."""
+        """Remove a user's secret and recovery codes, and switch off; 404 for an unknown user."""
 
     @abc.abstractmethod
     def add_stuff(self, stuff: str, login: str, price: float) -> None:
@@ -417,6 +418,7 @@ TABLES = {
         _check_user,
     ),
     "addresses": Table("confirmed address", {"email": Email, "login": Login}),
+    "recovery_codes": Table("recovery code", recovery.COLUMNS),
     "stuff": Table("stuff", {"name": Name, "owner": Login, "price": Price}),
 }
 # tables that are left out on purpose

@@ -25,10 +25,14 @@ SELECT EXISTS (SELECT 1 FROM users);
 SELECT password, active, otp, admin FROM users WHERE login = :login;
 
 -- name: get_profile(login)^
-SELECT login, email, admin, active, otp FROM users WHERE login = :login;
+SELECT login, email, admin, active, otp,
+    (SELECT count(*) FROM recovery_codes AS r WHERE r.login = users.login)
+FROM users WHERE login = :login;
 
 -- name: get_profiles(after, limit)
-SELECT login, email, admin, active, otp FROM users
+SELECT login, email, admin, active, otp,
+    (SELECT count(*) FROM recovery_codes AS r WHERE r.login = users.login)
+FROM users
 WHERE login > :after ORDER BY login LIMIT :limit;
 
 -- name: add_user(login, password, email, admin, now)!
@@ -42,7 +46,8 @@ UPDATE users SET
     admin = COALESCE(CAST(:admin AS BOOLEAN), admin),
     active = COALESCE(CAST(:active AS BOOLEAN), active)
 WHERE login = :login
-RETURNING login, email, admin, active, otp;
+RETURNING login, email, admin, active, otp,
+    (SELECT count(*) FROM recovery_codes AS r WHERE r.login = users.login);
 
 -- name: get_created(login)$
 SELECT created FROM users WHERE login = :login;
@@ -71,6 +76,17 @@ WHERE login = :login AND otp_secret = :secret AND otp_step < :step;
 
 -- name: reset_otp(login)!
 UPDATE users SET otp = FALSE, otp_secret = NULL WHERE login = :login;
+
+-- name: add_recovery_code(login, hash)!
+INSERT INTO recovery_codes (hash, login) SELECT :hash, login FROM users
+WHERE login = :login AND otp;
+
+-- name: delete_recovery_code(login, hash)!
+DELETE FROM recovery_codes WHERE hash = :hash AND login = :login
+    AND EXISTS (SELECT 1 FROM users WHERE login = :login AND otp);
+
+-- name: delete_recovery_codes(login)!
+DELETE FROM recovery_codes WHERE login = :login;
 
 -- sessions: add_session and delete_expired_sessions are in engine.sql
 

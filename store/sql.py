@@ -226,13 +226,31 @@ class SqlStore(SqlMails, base.Store):
         values = {"login": login, "secret": secret, "step": step, "active": on}
         with self.changes() as connection:
             used = bool(self.queries.use_otp(connection, **values))
+            if used and on is not None:
+                self.queries.delete_recovery_codes(connection, login=login)
             if used and on:
                 self.queries.delete_sessions(connection, login=login, but=session)
         return used
 
     def reset_otp(self, login: str) -> None:
-        if not self.change(self.queries.reset_otp, login=login):
-            raise base.no_user(login)
+        with self.atomic():
+            if not self.change(self.queries.reset_otp, login=login):
+                raise base.no_user(login)
+            self.change(self.queries.delete_recovery_codes, login=login)
+
+    # a user before the user's recovery codes: a consistent lock order prevents deadlock
+
+    def set_recovery_codes(self, login: str, hashes: list[str]) -> bool:
+        with self.changes() as connection:
+            self.queries.lock_user(connection, login=login)
+            self.queries.delete_recovery_codes(connection, login=login)
+            add = self.queries.add_recovery_code
+            return all(add(connection, login=login, hash=text) for text in hashes)
+
+    def use_recovery_code(self, login: str, hash: str) -> bool:  # noqa: A002
+        with self.changes() as connection:
+            self.queries.lock_user(connection, login=login)
+            return bool(self.queries.delete_recovery_code(connection, login=login, hash=hash))
 
     def add_event(self, event: events.Event, expired: float) -> None:
         with self.changes() as connection:
@@ -322,5 +340,5 @@ def _profile(login: str, row: Any) -> base.Profile:
     """The profile in a row; 404 without a row."""
     if not row:
         raise base.no_user(login)
-    name, email, admin, active, otp = row
-    return base.Profile(name, email, bool(admin), bool(active), bool(otp))
+    name, email, admin, active, otp, recovery = row
+    return base.Profile(name, email, bool(admin), bool(active), bool(otp), recovery)

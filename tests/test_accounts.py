@@ -31,7 +31,7 @@ def test_profiles_are_paged_and_never_show_a_hash(target):
     assert set(logins) <= set(found)
     assert call("GET", f"/user/{logins[0]}", headers=headers).json == {
         **{"login": logins[0], "email": f"{logins[0]}@acme.org"},
-        **{"admin": False, "active": True, "otp": False},
+        **{"admin": False, "active": True, "otp": False, "recovery": 0},
     }
     changed = call("PATCH", f"/user/{logins[0]}", {"admin": True, "email": "x@a.org"}, headers)
     assert (changed.json["admin"], changed.json["email"]) == (True, "x@a.org")

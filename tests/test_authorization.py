@@ -86,8 +86,9 @@ ROUTES = [
     ("DELETE", "/user/{login}/keys/none", None, (401, 403, 404, 404, 401)),
     ("POST", "/user/{login}/otp", {"current": PASSWORD}, (401, 403, 201, 403, 401)),
     ("POST", "/user/{login}/otp", {"current": "x"}, (401, 403, 403, 403, 401)),
-    ("PUT", "/user/{login}/otp", CODE, (401, 403, 204, 403, 401)),
+    ("PUT", "/user/{login}/otp", CODE, (401, 403, 200, 403, 401)),
     ("PUT", "/user/{login}/otp", {**CODE, "code": "{wrong}"}, (401, 403, 403, 403, 401)),
+    ("POST", "/user/{login}/otp/recovery", {"code": "{code}"}, (401, 403, 200, 403, 401)),
     ("DELETE", "/user/{login}/otp", None, (401, 403, 403, 204, 401)),
     ("GET", "/user/nobody", None, (401, 403, 403, 404, 403)),
     ("PATCH", "/user/nobody", {"active": False}, (401, 403, 403, 404, 403)),
@@ -182,6 +183,8 @@ def test_each_kind_of_caller_gets_the_status_of_the_table(
         login, thing, secret = new_user(), new_name(), pyotp.random_base32()
         db.add_stuff(thing, login, 1)
         db.set_otp(login, secret)
+        if path.endswith("/otp/recovery"):
+            db.use_otp(login, secret, 1, True)
         people = {
             "other": new_user,
             "owner": lambda login=login: login,

@@ -29,7 +29,7 @@ for (const expression of expressions) {
 }
 console.log(JSON.stringify(found, (_, v) => (typeof v === "bigint" ? `${v}n` : v)))
 """
-BOTH = {"active": True, "otp": False}
+BOTH = {"active": True, "otp": False, "recovery": 0}
 ME = {"email": "acme@acme.org", "login": "acme", "admin": True, **BOTH}
 SUE = {"email": "s@acme.org", "login": "sue", "admin": False, **BOTH}
 TOKEN = "x" * 43  # of a link in a mail

@@ -220,7 +220,7 @@ def test_first_schema_is_upgraded(kind, new_database, monkeypatch):
         migrations.check(found)
     res = run(*DB, "upgrade", ACME_DATABASE=url)
     assert "applied: 0002" in res.stdout, res.stderr
-    assert found.get_user("susie") == base.Profile("susie", "s@a.org", True, True, False)
+    assert found.get_user("susie") == base.Profile("susie", "s@a.org", True, True, False, 0)
     assert found.get_user_stuff("susie") == [("pencil", 3.14)]
     found.close()
 

@@ -115,7 +115,7 @@ def write(stores, threads=8, count=40):
 
 def assert_written(store, written):
     for name, n in written:
-        assert store.get_user(name) == base.Profile(name, "b@acme.org", False, n % 2 == 0, False)
+        assert store.get_user(name) == base.Profile(name, "b@acme.org", False, n % 2 == 0, False, 0)
         assert store.get_stuff(name) == (name, n)
 
 

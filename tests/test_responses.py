@@ -134,7 +134,7 @@ def test_ensure_sync_refuses_coroutines_each_time():
         {"é": '€ \x7f \u2028 " \\ \0', "": ""},
         ["\ud800"],
         {1: 2},
-        base.Profile("susie", "susie@acme.org", True, True, False),
+        base.Profile("susie", "susie@acme.org", True, True, False, 0),
         datetime.date(2020, 7, 29),
         datetime.datetime(2020, 7, 29, 1, 2, 3),
         values.Login("susie"),

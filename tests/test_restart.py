@@ -318,4 +318,4 @@ def test_commands_read_secret_files(tmp_path):
     done = run(sys.executable, "-m", "flask", "--app", "./app.py", "user", "list", **environ)
     assert done.returncode == 0, done.stderr
     with contextlib.closing(opened(f"sqlite:///{tmp_path}/acme.db")) as store:
-        assert store.get_user("acme") == Profile("acme", "acme@acme.org", True, True, False)
+        assert store.get_user("acme") == Profile("acme", "acme@acme.org", True, True, False, 0)

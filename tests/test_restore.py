@@ -144,7 +144,7 @@ def test_backup_of_an_older_schema(kind, new_database, tmp_path, monkeypatch):
     with contextlib.closing(open_store(new_database(kind))) as store:
         assert transfer.restore(store, copy) == 1
         assert migrations.version(store) == len(scripts)
-        assert store.get_user("susie") == base.Profile("susie", "s@a.org", True, True, False)
+        assert store.get_user("susie") == base.Profile("susie", "s@a.org", True, True, False, 0)
 
 
 @pytest.mark.parametrize("kind", SQL)

@@ -30,7 +30,8 @@
  * @property {string} email
  * @property {boolean} admin
  * @property {boolean} active  false for a disabled user
- * @property {boolean} otp  whether the second factor is on */
+ * @property {boolean} otp  whether the second factor is on
+ * @property {number} recovery  how many recovery codes are left */
 /** @typedef {object} Session  with times in seconds since 1970
  * @property {string} id
  * @property {number} created
@@ -49,8 +50,8 @@
  * @property {string} id
  * @property {number} time  in seconds since 1970
  * @property {string} event
- * @property {string | null} who  the caller, null for nobody who signed in
- * @property {string | null} from  the address
+ * @property {string | null} who  the caller, null for others unless an administrator asks
+ * @property {string | null} from  the address of the caller, as `who`
  * @property {string | null} session
  * @property {string | null} key
  * @property {number} times  how often it happened */
@@ -319,10 +320,18 @@ export class Acme {
 		return this.request("POST", "/user/{login}/otp", { login, current }, ONCE)
 	}
 
-	/** Switch one-time passwords on or off, with one of them.
-	 * @param {string} login @param {string} code @param {boolean} on @returns {Promise<void>} */
+	/** Switch one-time passwords on with one of them, or off; a recovery code will do to switch off.
+	 * On returns ten recovery codes, which are shown only once.
+	 * @param {string} login @param {string} code @param {boolean} on
+	 * @returns {Promise<{recovery: string[]} | void>} */
 	switchOtp(login, code, on) {
-		return this.request("PUT", "/user/{login}/otp", { login, code, on })
+		return this.request("PUT", "/user/{login}/otp", { login, code, on }, ONCE)
+	}
+
+	/** Ten new recovery codes, for a one-time password; those until now are void.
+	 * @param {string} login @param {string} code @returns {Promise<{recovery: string[]}>} */
+	newRecovery(login, code) {
+		return this.request("POST", "/user/{login}/otp/recovery", { login, code }, ONCE)
 	}
 
 	/** Switch off another user's one-time passwords, for a lost device.
