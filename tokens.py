@@ -25,8 +25,8 @@ from security.sessions import (
     first_step_token,
     refresh_session,
 )
-from security.totp import check_any_code, wrong_code
-from values import AnyCode, RefreshToken
+from security.totp import AnyCode, check_any_code, wrong_code
+from values import RefreshToken
 from web.csrf import refuse_cross_origin
 
 LOCAL_HOSTS = ("localhost", "127.0.0.1", "::1")  # which a browser reaches without a network

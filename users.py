@@ -33,11 +33,10 @@ from security.declarations import returns_secret
 from security.outbox import outbox
 from security.passwords import check_password, hash_password, is_password
 from security.sessions import sha256
-from security.totp import check_any_code, check_code, new_recovery_codes, wrong_code
+from security.totp import AnyCode, check_any_code, check_code, new_recovery_codes, wrong_code
 from store.base import ApiKey, Profile
 from values import (
     MAX_PAGE,
-    AnyCode,
     Code,
     Delete,
     Email,

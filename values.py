@@ -311,39 +311,6 @@ class Code(_Patterned):
     SCHEMA: ClassVar[Schema] = {"type": "string", "pattern": f"^{PATTERN}$", "examples": ["123456"]}
 
 
-class AnyCode(str):
-    """A one-time password of six digits, or a recovery code of 16 characters, as people type them.
-
-    Its value has neither blanks nor hyphens, and no upper case; o is 0, i and l are 1, as in
-    Crockford's base32, which leaves these letters out.
-    """
-
-    SECRET = True
-    MAX_LENGTH = 64
-    LIKE = str.maketrans("oil", "011", " -")
-    PATTERN = "[ -]*(?:(?:[0-9][ -]*){6}|(?:[0-9A-TV-Za-tv-z][ -]*){16})"
-    SCHEMA: ClassVar[Schema] = {
-        "type": "string",
-        "maxLength": MAX_LENGTH,
-        "pattern": f"^{PATTERN}$",
-        "examples": ["123456", "7k3m-9qrs-0abc-defg"],
-    }
-
-    def __new__(cls, value: object) -> Self:
-        if (
-            not isinstance(value, str)
-            or len(value) > cls.MAX_LENGTH
-            or not re.fullmatch(cls.PATTERN, value)
-        ):
-            message = "code must be a text of six digits, or a recovery code of 16 characters"
-            raise fsa.ErrorResponse(message, 400)
-        return super().__new__(cls, value.lower().translate(cls.LIKE))
-
-    def is_recovery_code(self) -> bool:
-        """Whether it is that, not a one-time password."""
-        return len(self) != 6
-
-
 class Hash(_Patterned):
     """A SHA-256 in hexadecimal."""
 

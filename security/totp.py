@@ -2,10 +2,12 @@
 
 import functools
 import hmac
+import re
 import secrets
 import threading
 import time
 from collections.abc import Callable
+from typing import ClassVar, Self
 
 import FlaskSimpleAuth as fsa
 import pyotp
@@ -14,7 +16,7 @@ from database import db
 from security.audit import audit
 from security.outbox import outbox
 from security.rate_limit import count_failure, limiter
-from values import AnyCode
+from values import Schema
 
 RECOVERY_CODES = 10  # of a user
 ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"  # Crockford's base32; a code has 16 of these
@@ -22,6 +24,39 @@ ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"  # Crockford's base32; a code has 
 totp_lock = threading.Lock()  # one check at a time, so that concurrent guesses are all counted
 
 wrong_code = functools.partial(fsa.ErrorResponse, "invalid code, or used before")
+
+
+class AnyCode(str):
+    """A one-time password of six digits, or a recovery code of 16 characters, as people type them.
+
+    Its value has neither blanks nor hyphens, and no upper case; o is 0, i and l are 1, as in
+    Crockford's base32, which leaves these letters out.
+    """
+
+    SECRET = True
+    MAX_LENGTH = 64
+    LIKE = str.maketrans("oil", "011", " -")
+    PATTERN = "[ -]*(?:(?:[0-9][ -]*){6}|(?:[0-9A-TV-Za-tv-z][ -]*){16})"
+    SCHEMA: ClassVar[Schema] = {
+        "type": "string",
+        "maxLength": MAX_LENGTH,
+        "pattern": f"^{PATTERN}$",
+        "examples": ["123456", "7k3m-9qrs-0abc-defg"],
+    }
+
+    def __new__(cls, value: object) -> Self:
+        if (
+            not isinstance(value, str)
+            or len(value) > cls.MAX_LENGTH
+            or not re.fullmatch(cls.PATTERN, value)
+        ):
+            message = "code must be a text of six digits, or a recovery code of 16 characters"
+            raise fsa.ErrorResponse(message, 400)
+        return super().__new__(cls, value.lower().translate(cls.LIKE))
+
+    def is_recovery_code(self) -> bool:
+        """Whether it is that, not a one-time password."""
+        return len(self) != 6
 
 
 def check_code(

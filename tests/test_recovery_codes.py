@@ -9,12 +9,12 @@ import pytest
 
 from database import db
 from security import rate_limit
+from security.totp import AnyCode
 from test import app, basic_auth
 from tests.accounts import IN_PROCESS, bearer, call, new_user, token_of
 from tests.conftest import PASSWORD, STORES, configured, wrong_code
 from tests.mails import address_of, mails, server
 from tests.trail import names
-from values import AnyCode
 
 __all__ = ["mails", "server"]  # fixtures
 
