@@ -25,6 +25,7 @@ SERVERS = {"acme1": "10.0.0.21", "acme2": "10.0.0.22"}
 BALANCER = "10.0.0.31"
 SCHEMES = {"X-Forwarded-Proto": "https", "Host": "acme"}
 TIMEOUT_SECONDS = 1.0  # of a question to one program of the cluster
+WATCHDOG = "driver: testing\n  device: /run/watchdog"  # see init.py
 # for a load that comes from one address
 RATE_LIMIT = "\nACME_RATE_LIMIT=1000000/minute, 1000000/minute\n"
 
@@ -92,7 +93,9 @@ class Cluster:
             host.write(
                 f"/etc/systemd/system/{unit}.service.d/acme.conf", self._fill("restart.conf")
             )
-        host.write("/etc/acme/patroni.yml", self._fill("patroni.yml"), "postgres")
+        patroni = self._fill("patroni.yml").replace("mode: automatic", "mode: required")
+        patroni = patroni.replace("device: /dev/watchdog", WATCHDOG)
+        host.write("/etc/acme/patroni.yml", patroni, "postgres")
         host.write("/etc/systemd/system/patroni.service", self._fill("patroni.service"))
         host.write("/etc/pgbouncer/pgbouncer.ini", self._fill("pgbouncer.ini"), "postgres")
         host.write("/etc/pgbouncer/userlist.txt", self._fill("userlist.txt"), "postgres")

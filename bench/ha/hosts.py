@@ -61,11 +61,12 @@ class Namespaces:
 
     def kill(self) -> None:
         """End all processes in it at once."""
-        self.parent.kill()
-        with contextlib.suppress(ProcessLookupError):
-            while True:
-                os.kill(self.pid, signal.SIGKILL)  # and all others of its process namespace
-                time.sleep(0.01)
+        if self.parent.poll() is None:
+            self.parent.kill()
+            with contextlib.suppress(ProcessLookupError):
+                while True:
+                    os.kill(self.pid, signal.SIGKILL)  # and all others of its process namespace
+                    time.sleep(0.01)
         self.parent.wait()
         assert self.parent.stdin
         with contextlib.suppress(BrokenPipeError):
@@ -113,7 +114,8 @@ class Host:
 
     @property
     def is_on(self) -> bool:
-        return self._inside is not None
+        """Whether it has power, and its watchdog has not ended it."""
+        return self._inside is not None and self._inside.parent.poll() is None
 
     def write(self, path: str, text: str, user: str = "root") -> None:
         """Write a file below `/etc`, of mode 600."""

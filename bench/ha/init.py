@@ -2,6 +2,7 @@
 
 It runs as process 1 of its own namespaces, so that the host loses power when it is killed. It takes
 JSON from standard input: first what `main` describes, then `["stop", unit]` or `["start", unit]`.
+When its watchdog expires, it ends, and the host is off.
 """
 
 import dataclasses
@@ -23,6 +24,7 @@ from pathlib import Path
 from typing import Any
 
 UNITS = (Path("/etc/systemd/system"), Path("/lib/systemd/system"))
+WATCHDOG = Path("/run/watchdog")
 CAPABILITY = "dac_read_search"  # a checkout and its Python may be in a home folder
 
 
@@ -152,8 +154,30 @@ def load(name: str) -> Unit:
     return unit
 
 
+class Watchdog:
+    """A named pipe in place of `/dev/watchdog`, for Patroni's `driver: testing`."""
+
+    def __init__(self, path: Path) -> None:
+        os.mkfifo(path)
+        self.pipe = os.open(path, os.O_RDWR)  # never at its end, and nobody waits to open it
+        self._seconds = 60.0  # as of Linux
+        self._due: float | None = None  # monotonic seconds, None if it is off
+
+    def read(self) -> None:
+        """Take what was written: a timeout in seconds, a sign of life, or `V` to turn it off."""
+        for command in re.findall(rb"Ctimeout=\d+\n|.", os.read(self.pipe, 4096)):
+            if command.startswith(b"C"):
+                self._seconds = float(command.partition(b"=")[2])
+            self._due = None if command == b"V" else time.monotonic() + self._seconds
+
+    def has_expired(self) -> bool:
+        return self._due is not None and time.monotonic() >= self._due
+
+
 def supervise(units: dict[str, Unit]) -> None:
     """Run units until the host loses power: start, reap, restart, and obey commands."""
+    watchdog = Watchdog(WATCHDOG)
+    shutil.chown(WATCHDOG, "postgres")
     wake, wakes = os.pipe()
     os.set_blocking(wakes, False)
     signal.set_wakeup_fd(wakes)
@@ -162,7 +186,14 @@ def supervise(units: dict[str, Unit]) -> None:
         for unit in units.values():
             if unit.due is not None and time.monotonic() >= unit.due:
                 unit.start()
-        for fd in select.select([wake, 0], [], [], 0.1)[0]:
+        ready = select.select([wake, watchdog.pipe, 0], [], [], 0.1)[0]
+        if watchdog.pipe in ready:
+            ready.remove(watchdog.pipe)
+            watchdog.read()
+        if watchdog.has_expired():
+            print(f"{socket.gethostname()}: the watchdog resets it", file=sys.stderr, flush=True)
+            os._exit(1)
+        for fd in ready:
             received = os.read(fd, 4096)
             if fd == 0 and not received:
                 sys.exit()

@@ -6,7 +6,12 @@ import platform
 import time
 from pathlib import Path
 
-from bench.ha.experiments import MAX_GAP_SECONDS, MAX_REQUEST_SECONDS, Result
+from bench.ha.experiments import (
+    MAX_GAP_SECONDS,
+    MAX_GAP_WITH_RESET_SECONDS,
+    MAX_REQUEST_SECONDS,
+    Result,
+)
 
 HERE = Path(__file__).parent.parent
 DRAWN = ("power loss of the primary", "PostgreSQL killed on the primary", "switchover")
@@ -106,7 +111,8 @@ def write(results: list[Result], took: float, versions: list[str], speeds: list[
         "accepted, a status other than 2xx, 503, a 409 while the same change is in progress, or a "
         "401 that follows from a 503, a request of more than "
         f"{MAX_REQUEST_SECONDS:.0f} s, more than {MAX_GAP_SECONDS:.0f} s "
-        "without an acknowledged change, or a cluster that does not heal.\n",
+        f"without an acknowledged change ({MAX_GAP_WITH_RESET_SECONDS:.0f} s where PostgreSQL is "
+        "frozen, since the watchdog resets that machine), or a cluster that does not heal.\n",
         *(f"{speed}\n" for speed in speeds),
     ]
     if failures:
