@@ -54,7 +54,7 @@ def get_docs() -> File:
 @docs.get("/docs/<name>", authz="OPEN")
 def get_docs_file(name: str) -> File:
     """Get a file of Swagger UI."""
-    if name == "start.js":
+    if name in ("docs.css", "start.js"):
         return send(HERE, name)
     return send(_ui_folder(), name if name in UI_FILES else "")
 

@@ -11,7 +11,7 @@ from werkzeug.exceptions import HTTPException, ServiceUnavailable
 from flask_internals import current_request
 from monitoring.request_id import request_id
 from security.caller import caller
-from web import slow_clients
+from web import frontend, slow_clients
 from web.requests import Request
 
 MAX_MESSAGE = 500  # characters of an error
@@ -72,7 +72,16 @@ def finish_error(response: flask.Response) -> flask.Response:
         message = f"{message} (request {request_id(flask.request.environ)})"
     response.data = json.dumps({"error": message}) + "\n"
     response.content_type = "application/json"
+    if response.status_code == 404 and _is_mistyped(flask.request):
+        response.data = frontend.not_found_page()
+        response.content_type = "text/html; charset=utf-8"
     return response
+
+
+def _is_mistyped(request: flask.Request) -> bool:
+    """Whether a browser shows the response to a person, and the path is none of the API's."""
+    takes_html = "text/html" in request.headers.get("Accept", "")
+    return takes_html and request.method in ("GET", "HEAD") and request.url_rule is None
 
 
 def set_challenge(response: flask.Response) -> flask.Response:

@@ -24,6 +24,11 @@ def get_file(name: str) -> File:
     return send(WWW, name)
 
 
+def not_found_page() -> bytes:
+    """The page for a person who has mistyped an address; nothing of the request is in it."""
+    return (WWW / "not-found.html").read_bytes()
+
+
 def init_app(app: fsa.Flask) -> None:
     """Serve the front end."""
     app.register_blueprint(frontend)

@@ -2,15 +2,9 @@
 
 import { acme, changed, leave, me, signedIn, signOut } from "./session.js"
 import { codeField, passwordField } from "./signin.js"
-import { attempt, card, confirm, explain, form, h, say } from "./ui.js"
+import { attempt, card, confirm, copyButton, explain, form, h, say, time } from "./ui.js"
 
-const moment = new Intl.DateTimeFormat(undefined, { dateStyle: "medium", timeStyle: "short" })
-const time = (seconds) => {
-	const date = new Date(seconds * 1000)
-	return h("time", { datetime: date.toISOString() }, moment.format(date))
-}
-
-export function accountView(signal) {
+export function accountView({ signal }) {
 	const { login, admin } = me
 	const role = admin ? "You are an administrator." : "You are an ordinary user."
 	const sessions = sessionsPart(login, signal)
@@ -19,7 +13,10 @@ export function accountView(signal) {
 		emailPart(login),
 		passwordPart(login, sessions.load),
 		otpPart(login, sessions.load),
+		keysPart(login),
 		sessions.element,
+		eventsPart(login, signal),
+		deletePart(login),
 	]
 }
 
@@ -170,7 +167,7 @@ function sessionsPart(login, signal) {
 		const element = h(
 			"li",
 			{},
-			h("div", {}, h("strong", {}, from), own && h("span", { class: "badge" }, "this one"),
+			h("div", { class: "main-part" }, h("strong", {}, from), own && h("span", { class: "badge" }, "this one"),
 				h("div", { class: "hint" }, "since ", time(created), ", last used ", time(used))),
 			own ? "" : end,
 		)
@@ -186,4 +183,126 @@ function sessionsPart(login, signal) {
 	load()
 	const buttons = h("div", { class: "buttons" }, all)
 	return { element: card("Sessions", list, fault, buttons), load }
+}
+
+/** A list of rows that is loaded now, and again by `load`. */
+function loaded(get, row, none) {
+	const list = h("ul", { class: "rows" })
+	const empty = h("p", { class: "hint", hidden: true }, none)
+	const fault = h("p", { class: "fault", role: "alert" })
+	const load = async () => {
+		try {
+			const items = await get()
+			list.replaceChildren(...items.map(row))
+			empty.hidden = items.length > 0
+			fault.textContent = ""
+		} catch (error) {
+			fault.textContent = explain(error)
+		}
+	}
+	load()
+	return { parts: [list, empty, fault], load }
+}
+
+function keysPart(login) {
+	const place = h("div", { class: "stack" })
+	const keys = loaded(
+		() => acme.keys(login),
+		({ id, name, scope, created, expires, used }) => {
+			const end = h("button", { "aria-label": `Delete the API key ${name}` }, "Delete")
+			end.onclick = async () => {
+				const text = "Programs that use this key are refused from now on."
+				if (!(await confirm(`Delete the API key ${name}?`, text, "Delete"))) return
+				await attempt(end, "Deleting…", async () => {
+					await acme.deleteKey(login, id)
+					say(`The API key ${name} is deleted.`)
+					await keys.load()
+					begin.focus()
+				})
+			}
+			const rights = scope === "read" ? "may read" : "may read and write"
+			const isOver = expires * 1000 < Date.now()
+			return h(
+				"li",
+				{},
+				h("div", { class: "main-part" }, h("strong", {}, name),
+					h("span", { class: `badge ${isOver ? "warn" : "grey"}` }, isOver ? "expired" : rights),
+					h("div", { class: "hint" }, "since ", time(created), ", until ", time(expires), ", ",
+						...(used ? ["last used ", time(used, true)] : ["never used"]))),
+				end,
+			)
+		},
+		"No keys yet.",
+	)
+	const begin = h("button", {}, "New key")
+	const rest = () => place.replaceChildren(h("div", { class: "buttons" }, begin))
+	begin.onclick = () => {
+		const ask = form({
+			fields: [
+				{ name: "name", label: "Name", hint: "What it is for", autocomplete: "off" },
+				{ name: "scope", label: "It may", options: [["read", "read"], ["write", "read and write"]] },
+				{ name: "days", label: "Valid for, in days", value: "90", inputmode: "numeric", autocomplete: "off", read: Number },
+				{ name: "current", label: "Current password", type: "password", autocomplete: "current-password" },
+			],
+			submit: "Make the key",
+			doing: "Making…",
+			more: [h("button", { type: "button", onclick: rest }, "Cancel")],
+			errors: { 403: ["current", "This is not the current password"] },
+			action: async ({ name, scope, days, current }) => {
+				const { key } = await acme.addKey(login, name, scope, current, days)
+				const done = h("button", { onclick: rest }, "Done")
+				place.replaceChildren(
+					h("p", { role: "status" }, "Copy the key now: it is not shown again."),
+					h("code", { class: "key" }, key),
+					h("div", { class: "buttons" }, copyButton(key), done),
+				)
+				place.querySelector("button").focus()
+				keys.load()
+			},
+		})
+		place.replaceChildren(ask)
+		ask.querySelector("input").focus()
+	}
+	rest()
+	return card("API keys", h("p", { class: "hint" }, "For scripts: a key opens your stuff, not your account."),
+		...keys.parts, place)
+}
+
+function eventsPart(login, signal) {
+	const LIMIT = 10
+	let after
+	const more = h("button", {}, "Show more")
+	const list = h("ul", { class: "rows" })
+	const fault = h("p", { class: "fault", role: "alert" })
+	const load = async () => {
+		try {
+			const { items, next } = await acme.events(login, { limit: LIMIT, after })
+			if (signal.aborted) return
+			list.append(...items.map(({ time: at, event, who, from, times }) =>
+				h("li", {}, h("div", { class: "main-part" }, h("span", {}, event[0].toUpperCase() + event.slice(1)),
+					times > 1 && h("span", { class: "badge grey" }, `${times} times`),
+					h("div", { class: "hint" }, time(at), from && `, from ${from}`, who && who !== login && `, by ${who}`)))))
+			after = next
+			more.hidden = !next
+			fault.textContent = ""
+		} catch (error) {
+			fault.textContent = explain(error)
+		}
+	}
+	more.onclick = () => attempt(more, "Loading…", load)
+	load()
+	return card("Activity", list, fault, more)
+}
+
+function deletePart(login) {
+	const button = h("button", { class: "danger" }, "Delete my account")
+	button.onclick = async () => {
+		const text = "Your account and all your stuff are deleted at once. This cannot be undone."
+		if (!(await confirm("Delete your account?", text, "Delete", login))) return
+		await attempt(button, "Deleting…", async () => {
+			await acme.deleteUser(login, true)
+			leave("Your account is deleted.")
+		})
+	}
+	return card("Delete account", h("p", {}, "This deletes your account and all your stuff."), h("div", { class: "buttons" }, button))
 }

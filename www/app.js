@@ -1,21 +1,22 @@
 /** The frame: navigation, the authenticated user, and the state of the connection. */
 
 import { accountView } from "./account.js"
-import { acme, events, me, reason, restore, retryNow, signOut } from "./session.js"
+import { events, me, reason, restore, retryNow, signOut } from "./session.js"
 import { signInView } from "./signin.js"
 import { stuffView } from "./stuff.js"
 import { tryView } from "./try.js"
-import { attempt, explain, h, say } from "./ui.js"
+import { attempt, explain, h, hush, icon, menu, say } from "./ui.js"
 import { usersView } from "./users.js"
 
 /** The views by the hash of their URL: title, constructor, and who may see it. */
 const VIEWS = {
 	stuff: { title: "My stuff", make: stuffView, may: () => me },
 	users: { title: "Users", make: usersView, may: () => me?.admin },
-	try: { title: "Try it", make: tryView, may: () => true },
+	try: { title: "Try it", make: tryView, may: () => true, look: "tiles" },
 	account: { title: "Account", make: accountView, may: () => me },
-	signin: { title: "Sign in", make: signInView, may: () => !me },
+	signin: { title: "Sign in", make: signInView, may: () => !me, look: "narrow" },
 }
+const SAVE_PAUSE = 200 // milliseconds after scrolling
 
 const main = document.querySelector("main")
 let shown = { view: null, node: null, end: new AbortController() }
@@ -34,24 +35,34 @@ function show() {
 				? { title: asked.title, make: notYours }
 				: VIEWS.signin
 	const old = shown
+	const place = history.state // of this entry, see `savePlace`
+	document.querySelectorAll("dialog").forEach((box) => box.close())
 	if (parked && me?.login === parked.login && parked.view === view) {
 		shown = parked
 		parked = null
 	} else {
 		const end = new AbortController()
 		if (view !== VIEWS.signin && parked) parked = void parked.end.abort()
-		const node = h("div", { class: "view" }, h("h1", { tabindex: "-1" }, view.title))
-		shown = { view, node, end, login: me?.login }
-		node.append(...view.make(end.signal))
+		const node = h("div", { class: `view ${view.look ?? ""}` })
+		shown = { view, node, end, login: me?.login, keep: () => ({}) }
+		const keep = (data) => (shown.keep = data)
+		const title = h("h1", { tabindex: "-1" }, view.title)
+		node.append(...view.make({ signal: end.signal, place, keep, title }))
+		if (!node.contains(title)) node.prepend(title)
 	}
 	if (!parked || parked !== old) old.end.abort()
-	document.querySelectorAll("dialog").forEach((box) => box.close())
 	document.title = `${view.title} – Acme`
 	frame(name)
 	main.replaceChildren(shown.node)
-	if (shown.top) scrollTo(0, shown.top)
-	else scrollTo(0, 0)
+	shown.boxes?.forEach((box) => {
+		box.removeAttribute("open")
+		document.body.append(box)
+		box.showModal()
+	})
+	scrollTo(0, shown.top ?? place?.top ?? 0)
+	shown.top = shown.boxes = undefined
 	const first = shown.node.querySelector("[data-first]") ?? shown.node.querySelector("h1")
+	if (document.querySelector("dialog")) return
 	if (old.view) first.focus({ preventScroll: true })
 	else shown.node.querySelector("[data-first]")?.focus()
 }
@@ -67,7 +78,28 @@ function frame(name) {
 		await signOut()
 		location.hash = ""
 	})
-	document.querySelector("#who").replaceChildren(...(me ? [h("span", {}, me.login), leave] : []))
+	const theme = h("button", { class: "quiet", "aria-label": "Theme" }, icon("theme"))
+	const own = me ? [h("span", {}, me.login), leave] : []
+	document.querySelector("#who").replaceChildren(theme, menu(theme, themes), ...own)
+}
+
+function themes() {
+	const set = (theme) => () => {
+		try {
+			localStorage.setItem("theme", theme)
+		} catch {
+			// storage is blocked
+		}
+		dispatchEvent(new Event("theme")) // to theme.js
+	}
+	const now = document.documentElement.dataset.theme
+	return ["", "light", "dark"].map((theme) =>
+		h(
+			"button",
+			{ onclick: set(theme), "aria-pressed": String(theme === now) },
+			theme ? theme[0].toUpperCase() + theme.slice(1) : "As the system",
+		),
+	)
 }
 
 const nowhere = () => [
@@ -75,17 +107,36 @@ const nowhere = () => [
 ]
 const notYours = () => [h("p", {}, "Only administrators have access.")]
 
+// the place in a view, kept in the history
+
+history.scrollRestoration = "manual"
+let saving
+
+/** Keep the place in the entry of the history, before the user leaves it. */
+function savePlace() {
+	clearTimeout(saving)
+	if (shown.view) history.replaceState({ ...shown.keep(), top: scrollY }, "")
+}
+
+addEventListener("scroll", () => {
+	clearTimeout(saving)
+	saving = setTimeout(savePlace, SAVE_PAUSE)
+})
+addEventListener("click", ({ target }) => target.closest?.("a") && savePlace(), true)
+addEventListener("pagehide", savePlace)
+
 addEventListener("hashchange", () => {
-	say("")
+	clearTimeout(saving)
+	hush()
 	show()
 })
 
 events.addEventListener("user", () => {
-	say("") // remove messages to the previous user
-	say("", true)
+	hush(true) // messages to the previous user
 	const before = shown.login
 	if (!me && before && reason && shown.view !== VIEWS.try) {
-		parked = Object.assign(shown, { top: scrollY })
+		parked = Object.assign(shown, { top: scrollY, boxes: document.querySelectorAll("dialog") })
+		parked.boxes.forEach((box) => box.remove()) // with what is typed
 	}
 	show()
 })

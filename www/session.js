@@ -37,14 +37,37 @@ export const acme = new Client()
 
 // the authenticated user
 
-/** Restore the session after a reload, if there is one. */
+const SESSION = "session" // the item of the storage that says that there is a session
+
+/** Remember whether there is a session, for the next visit. */
+function remember(isOn) {
+	try {
+		if (isOn) localStorage.setItem(SESSION, "on")
+		else localStorage.removeItem(SESSION)
+	} catch {
+		// storage is blocked
+	}
+}
+
+function isRemembered() {
+	try {
+		return localStorage.getItem(SESSION) === "on"
+	} catch {
+		return true
+	}
+}
+
+/** Restore the session after a reload, if there is one; without one the refresh would be a 401. */
 export async function restore() {
+	if (!isRemembered()) return become(null)
 	try {
 		await acme.refresh()
 		await arrive()
 	} catch (error) {
-		if (error.status === 401) become(null)
-		else if (error.status === undefined) throw error
+		if (error.status === 401) {
+			remember(false)
+			become(null)
+		} else if (error.status === undefined) throw error
 		else {
 			events.addEventListener("back", restore, { once: true })
 			lose(error) // no view can be shown without knowing the user
@@ -59,6 +82,7 @@ export async function signedIn() {
 }
 
 export async function signOut(all = false) {
+	await hurry()
 	try {
 		await acme.signOut(all)
 	} catch (error) {
@@ -70,6 +94,7 @@ export async function signOut(all = false) {
 /** Forget the user, in this tab and the others. */
 export function leave(why) {
 	acme.forget()
+	remember(false)
 	become(null, why)
 	tabs.postMessage(null)
 }
@@ -87,6 +112,8 @@ async function arrive() {
 function become(user, why = "") {
 	me = user
 	reason = why
+	if (!user) for (const clear of delayed.keys()) clear() // is not made in the name of another user
+	if (user) remember(true)
 	events.dispatchEvent(new Event("user"))
 }
 
@@ -106,6 +133,38 @@ tabs.onmessage = ({ data: login }) => {
 	become(null)
 	if (login) restore()
 }
+
+// changes that can be undone before they are made
+
+const DELAY = 10_000 // milliseconds
+const delayed = new Map() // functions that stop changes, and the changes
+
+/** Make a change after ten seconds, or earlier at a sign-out; returns a function that stops it. */
+export function later(change) {
+	const stop = () => {
+		clearTimeout(timer)
+		delayed.delete(stop)
+	}
+	const timer = setTimeout(() => {
+		stop()
+		change()
+	}, DELAY)
+	delayed.set(stop, change)
+	return stop
+}
+
+/** Make the delayed changes now. */
+function hurry() {
+	const changes = [...delayed.values()]
+	for (const stop of [...delayed.keys()]) stop()
+	return Promise.all(changes.map((change) => change()))
+}
+
+addEventListener("beforeunload", (event) => {
+	if (!delayed.size) return
+	event.preventDefault() // the browser asks whether to leave, and gives the change its time
+	hurry()
+})
 
 // the connection
 

@@ -3,7 +3,10 @@
 import { acme, reason, signedIn } from "./session.js"
 import { form, h } from "./ui.js"
 
-export function signInView() {
+const wrong = (login) =>
+	`Login or password is wrong.${/[A-Z]/.test(login) ? " Logins are in lower case." : ""}`
+
+export function signInView({ title }) {
 	const note = h("p", { class: "note", role: "alert" }, reason)
 	const steps = h("div", {})
 
@@ -11,7 +14,7 @@ export function signInView() {
 		note.textContent = why
 		steps.replaceChildren(
 			form({
-				look: "card signin",
+				look: "card",
 				fields: [
 					{
 						...{ name: "username", label: "Login", "data-first": true },
@@ -24,10 +27,14 @@ export function signInView() {
 				],
 				submit: "Sign in",
 				doing: "Signing in…",
-				errors: { 401: ["", "Login or password is wrong."] },
 				action: async ({ username, password }) => {
-					if (await acme.signIn(username.trim(), password)) await signedIn()
-					else second()
+					try {
+						if (await acme.signIn(username.trim(), password)) await signedIn()
+						else second()
+					} catch (error) {
+						if (error.status === 401) error.message = wrong(username)
+						throw error
+					}
 				},
 			}),
 		)
@@ -42,7 +49,7 @@ export function signInView() {
 		note.textContent = "Enter the code that your authenticator application shows now."
 		steps.replaceChildren(
 			form({
-				look: "card signin",
+				look: "card",
 				fields: [codeField()],
 				submit: "Continue",
 				doing: "Checking…",
@@ -65,6 +72,7 @@ export function signInView() {
 
 	first(reason)
 	return [
+		title,
 		h("p", { class: "lead" }, "Keep track of what you own and what it is worth."),
 		note,
 		steps,
@@ -77,10 +85,25 @@ export function signInView() {
 	]
 }
 
+const GUESSED = /(.)\1\1|0?123|234|345|456|567|678|789|abc|qwe|asd|pass|acme|admin|login|hello|welcome|love/i
+
+/** What a new password lacks, as a hint while the user types: the server decides. */
+function lacks(text) {
+	const missing = [
+		text.length < 10 && `${10 - text.length} more characters`,
+		!/[A-Z]/.test(text) && "A to Z",
+		!/[a-z]/.test(text) && "a to z",
+		!/[0-9]/.test(text) && "a digit",
+	].filter(Boolean)
+	if (missing.length) return `Still missing: ${missing.join(", ")}`
+	return GUESSED.test(text) ? "Easy to guess: avoid common words and sequences" : "Looks good"
+}
+
 /** A field for a new password; the hint is the rule of acme.conf. */
 export const passwordField = (label) => ({
 	...{ name: "password", label, type: "password", autocomplete: "new-password" },
 	hint: "10 characters or more that are hard to guess, with A to Z, a to z and 0 to 9 among them",
+	typed: lacks,
 })
 
 /** A field for a one-time password. */

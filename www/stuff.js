@@ -1,9 +1,9 @@
 /** The view of the user's stuff: add, change a price in place, delete. */
 
+import { list } from "./list.js"
 import { acme, events } from "./session.js"
-import { confirm, explain, form, h, icon, pager, say, sorted } from "./ui.js"
+import { adder, explain, form, h, icon, say } from "./ui.js"
 
-const PAGE = 50
 const COMMA = (0.5).toLocaleString().includes(",") // where it is the decimal separator
 const format = new Intl.NumberFormat(undefined, {
 	minimumFractionDigits: 2,
@@ -26,32 +26,27 @@ const priceField = (attributes) => ({
 	...{ read: readPrice, ...attributes },
 })
 
-export function stuffView(signal) {
-	const list = h("ul", { class: "rows stuff", "aria-label": "My stuff" })
+export function stuffView(view) {
+	const { signal, title } = view
 	const empty = h(
 		"div",
 		{ class: "empty", hidden: true },
-		h("p", {}, h("strong", {}, "Nothing here yet")),
-		h("p", {}, "Add the first item above, with its name and price."),
+		h("strong", {}, "Nothing here yet"),
+		h("p", {}, "Add the first item, with its name and price."),
 	)
-	let loaded = false
-	const count = () => (empty.hidden = !loaded || list.children.length > 0)
-	const rows = sorted(list, (name) => makeRow(name))
-
-	/** Insert or update the row of some stuff. */
-	const put = (name, price) => {
-		const row = rows.put(name)
-		row.setPrice(price)
-		count()
-		return row
-	}
+	const { search, count, parts, find, ...rows } = list({
+		...{ name: "My stuff", one: "item", many: "items", look: "stuff", empty, view },
+		load: (range) => acme.stuff(range),
+		key: ([name]) => name,
+		make: (name) => makeRow(name),
+	})
+	const put = (name, price) => rows.put([name, price])
 
 	const drop = (row) => {
 		const near = row.nextSibling ?? row.previousSibling
 		const focused = row.contains(document.activeElement)
-		row.remove()
-		count()
-		if (focused) (near?.querySelector(".bin") ?? add.querySelector("input")).focus()
+		rows.drop(row)
+		if (focused) (near?.querySelector(".bin") ?? more.button).focus()
 	}
 
 	/** A change was refused; or its response was lost, and the result has to be read. */
@@ -68,42 +63,55 @@ export function stuffView(signal) {
 				put(name, (await acme.getStuff(name)).price)
 			} catch (error) {
 				if (error.status !== 404) return
-				if (rows.find(name)) drop(rows.find(name))
+				if (find(name)) drop(find(name))
 				else say(`${name} was not added.`, true)
 			}
 		}
 		events.addEventListener("back", look, { once: true, signal })
 	}
 
+	/** Add again what was deleted. */
+	const restore = async (name, price) => {
+		try {
+			await acme.addStuff(name, price)
+		} catch (error) {
+			if (error.status === 0) verify(name)
+			const taken = "somebody else has taken the name meanwhile"
+			return say(`${name} is not restored: ${error.status === 409 ? taken : explain(error)}`, true)
+		}
+		put(name, price).querySelector(".value").focus()
+		say(`${name} is restored.`)
+	}
+
 	const makeRow = (name) => {
 		const value = h("button", { class: "quiet value" })
 		const place = h("div", { class: "price" }, value)
 		const bin = h("button", { class: "quiet bin", "aria-label": `Delete ${name}` }, icon("bin"))
-		const row = h("li", {}, h("span", { class: "name" }, name), place, bin)
-		row.setPrice = (price) => {
+		const row = h("li", {}, h("span", { class: "name" }, name), h("div", { class: "ends" }, place, bin))
+		row.show = ([, price]) => {
 			row.price = price
 			value.replaceChildren(format.format(price), icon("pen"))
 			value.setAttribute("aria-label", `${format.format(price)}, the price of ${name}: change it`)
 		}
 
-		const show = (focus) => {
+		const close = (focus) => {
 			row.classList.remove("edited")
 			place.replaceChildren(value)
 			if (focus) value.focus()
 		}
 		const edit = () => {
 			if (row.classList.contains("pending")) return
-			const cancel = h("button", { type: "button", onclick: () => show(true) }, "Cancel")
+			const cancel = h("button", { type: "button", onclick: () => close(true) }, "Cancel")
 			const editor = form({
 				look: "inline",
 				fields: [priceField({ label: `Price of ${name}`, value: written(row.price) })],
 				...{ submit: "Save", doing: "Saving…", more: [cancel] },
 				action: async ({ price }) => {
-					show(true)
+					close(true)
 					if (price !== row.price) change(price)
 				},
 			})
-			editor.addEventListener("keydown", ({ key }) => key === "Escape" && show(true))
+			editor.addEventListener("keydown", ({ key }) => key === "Escape" && close(true))
 			row.classList.add("edited")
 			place.replaceChildren(editor)
 			editor.querySelector("input").select()
@@ -113,13 +121,13 @@ export function stuffView(signal) {
 		/** Show the new price at once, and restore the old one if it is refused. */
 		const change = async (price) => {
 			const old = row.price
-			row.setPrice(price)
+			row.show([name, price])
 			row.classList.add("pending")
 			try {
 				await acme.changeStuff(name, price)
 				say(`${name} is now ${format.format(price)}.`)
 			} catch (error) {
-				row.setPrice(old)
+				row.show([name, old])
 				if (error.status === 404) drop(row)
 				refused(name, `The price of ${name} has not changed`, error)
 			} finally {
@@ -128,15 +136,14 @@ export function stuffView(signal) {
 		}
 
 		bin.onclick = async () => {
-			const sure = await confirm(`Delete ${name}?`, "This cannot be undone.", "Delete")
-			if (!sure) return
+			const { price } = row
 			drop(row)
 			try {
 				await acme.deleteStuff(name)
-				say(`${name} is deleted.`)
+				say(`${name} is deleted.`, false, () => restore(name, price))
 			} catch (error) {
 				if (error.status === 404) return say(`${name} was already deleted.`)
-				put(name, row.price)
+				put(name, price)
 				refused(name, `${name} is still there`, error)
 			}
 		}
@@ -170,12 +177,11 @@ export function stuffView(signal) {
 			say(`${stuff} is added.`)
 		},
 	})
-
-	const show = (items) => {
-		loaded = true
-		for (const [name, price] of items) put(name, price)
-		count()
-	}
-	const more = pager((after) => acme.stuff({ limit: PAGE, after }), show, events, signal)
-	return [add, empty, list, more]
+	const more = adder("Add stuff", add)
+	return [
+		h("div", { class: "tools" }, title, more.button),
+		add,
+		h("div", { class: "tools" }, search, count),
+		...parts,
+	]
 }

@@ -15,7 +15,10 @@ export function h(tag, attributes = {}, ...children) {
 const ICONS = {
 	bin: "M4 7h16M9 7V4h6v3M6 7l1 13h10l1-13M10 11v5M14 11v5",
 	pen: "M4 20l1-5L16 4l4 4L9 19zM13 7l4 4",
+	more: "M5 12h.01M12 12h.01M19 12h.01",
+	theme: "M12 4a8 8 0 1 0 0 16zM12 4a8 8 0 0 1 0 16",
 }
+const drawn = {}
 
 export function icon(name) {
 	const make = (tag, attributes) => {
@@ -23,9 +26,11 @@ export function icon(name) {
 		for (const key in attributes) element.setAttribute(key, attributes[key])
 		return element
 	}
-	const svg = make("svg", { viewBox: "0 0 24 24", "aria-hidden": "true" })
-	svg.append(make("path", { d: ICONS[name] }))
-	return svg
+	if (!drawn[name]) {
+		drawn[name] = make("svg", { viewBox: "0 0 24 24", "aria-hidden": "true" })
+		drawn[name].append(make("path", { d: ICONS[name] }))
+	}
+	return drawn[name].cloneNode(true) // a long list has thousands
 }
 
 let ids = 0
@@ -37,14 +42,49 @@ export function card(title, ...children) {
 	return h("section", { class: "card", "aria-labelledby": id }, h("h2", { id }, title), ...children)
 }
 
-/** A message at the edge of the screen; one that is no error disappears by itself. */
-export function say(text, bad = false) {
-	const close = h("button", { class: "quiet", onclick: () => message.remove() }, "Dismiss")
-	const message = h("p", { class: bad ? "bad" : "good" }, h("span", {}, text), bad && close)
-	const region = document.querySelector(`#messages [role=${bad ? "alert" : "status"}]`)
-	region.replaceChildren(...(text ? [message] : []))
-	if (!bad) setTimeout(() => message.remove(), 6000)
+const UNDO = 10_000 // milliseconds
+
+/**
+ * A message at the edge of the screen, in place of the one before; an error stays until it is
+ * dismissed. One with `undo`, which is called by a button or Ctrl+Z, stays beside later ones.
+ */
+export function say(text, bad = false, undo) {
+	hush()
+	if (!text) return
+	const message = h("p", { class: bad ? "bad" : "good" }, h("span", {}, text))
+	const button = (name, act) => {
+		const press = () => {
+			message.remove()
+			act?.()
+		}
+		message.append(h("button", { class: "quiet", onclick: press }, name))
+	}
+	if (bad) button("Dismiss")
+	if (undo) {
+		button("Undo", undo)
+		message.lastChild.setAttribute("aria-keyshortcuts", "Control+Z")
+		message.classList.add("undo")
+	}
+	const leave = () => {
+		if (message.matches(":hover, :focus-within")) setTimeout(leave, 2000)
+		else message.remove()
+	}
+	if (!bad) setTimeout(leave, undo ? UNDO : 6000)
+	document.querySelector(`#messages [role=${bad ? "alert" : "status"}]`).append(message)
 }
+
+/** Remove the messages, but `all` those with a button to undo something. */
+export function hush(all = false) {
+	document.querySelectorAll(`#messages p${all ? "" : ":not(.undo)"}`).forEach((p) => p.remove())
+}
+
+addEventListener("keydown", (event) => {
+	const button = [...document.querySelectorAll("#messages .undo button")].at(-1)
+	const isUndo = (event.ctrlKey || event.metaKey) && event.key === "z" && !event.shiftKey
+	if (!button || !isUndo || event.target.value) return // text has its own
+	event.preventDefault()
+	button.click()
+})
 
 /** The message of an error for people. */
 export function explain(error) {
@@ -103,24 +143,30 @@ export async function attempt(button, doing, action) {
  * A form that shows each error at the field that it is about.
  *
  * A field has a `name` (the parameter's), a `label`, optionally a `hint`, `read` (which converts the
- * text to a value, or throws an Error), and any attributes of an input. `action` gets the values.
+ * text to a value, or throws an Error), `typed` (a hint about what is typed so far), `options` (then
+ * it is a select), and any attributes of an input. `action` gets the values.
  * `errors` maps a status to a field and optionally a text; `more` is placed beside the button.
  */
 export function form({ fields, submit, doing, action, errors = {}, more = [], look = "" }) {
 	const inputs = {}
 	const faults = {}
-	const rows = fields.map(({ name, label, hint, read, ...attributes }) => {
+	const rows = fields.map(({ name, label, hint, read, typed, options, ...attributes }) => {
 		const id = newId()
 		const described = hint ? `${id}h ${id}e` : `${id}e`
-		const input = h("input", { id, name, "aria-describedby": described, ...attributes })
+		const choices = options?.map(([value, text]) => h("option", { value }, text)) ?? []
+		const tag = options ? "select" : "input"
+		const input = h(tag, { id, name, "aria-describedby": described, ...attributes }, ...choices)
 		inputs[name] = Object.assign(input, { read: read ?? String, label })
 		faults[name] = h("p", { class: "fault", id: `${id}e` })
+		const live = typed && h("p", { class: "hint", role: "status" })
+		if (live) input.oninput = () => (live.textContent = input.value && typed(input.value))
 		return h(
 			"div",
 			{ class: `field ${name}`, hidden: attributes.hidden },
 			h("label", { for: id }, label),
 			attributes.type === "password" ? h("span", { class: "secret" }, input, reveal(input)) : input,
 			hint && h("p", { class: "hint", id: `${id}h` }, hint),
+			live,
 			faults[name],
 		)
 	})
@@ -130,6 +176,10 @@ export function form({ fields, submit, doing, action, errors = {}, more = [], lo
 	const complain = (name, text) => {
 		faults[name].textContent = text
 		inputs[name].setAttribute("aria-invalid", "true")
+		// select the character that the message names
+		const [, code] = text.match(/U\+([0-9A-F]{4,6})/) ?? []
+		const at = code ? inputs[name].value.indexOf(String.fromCodePoint(parseInt(code, 16))) : -1
+		if (at >= 0) inputs[name].setSelectionRange(at, at + 1)
 	}
 	const send = async (event) => {
 		event.preventDefault()
@@ -154,7 +204,7 @@ export function form({ fields, submit, doing, action, errors = {}, more = [], lo
 			const [, named] = error.message.match(/^(?:error on parameter ")?(\w+)/) ?? []
 			const [name, text] = errors[error.status] ?? [named]
 			const place = inputs[named] ? named : name
-			if (!inputs[place]) general.textContent = text ?? explain(error)
+			if (!inputs[place]) general.textContent = text || explain(error)
 			else {
 				const own = place === name && text
 				complain(place, own || explain(error).replace(new RegExp(`^${place}`, "i"), inputs[place].label))
@@ -184,6 +234,31 @@ function reveal(input) {
 	return button
 }
 
+/** Let a button open a menu of the buttons that `items` gives, under it, or above it near the end. */
+export function menu(button, items) {
+	const box = h("div", { class: "menu", popover: true })
+	const close = () => box.hidePopover()
+	button.popoverTargetElement = box
+	box.onbeforetoggle = ({ newState }) => {
+		if (newState !== "open") return removeEventListener("scroll", close)
+		box.replaceChildren(...items().filter(Boolean))
+		const place = button.getBoundingClientRect()
+		const isLow = place.bottom > innerHeight / 2
+		box.style.top = isLow ? "auto" : `${place.bottom + 4}px`
+		box.style.bottom = isLow ? `${innerHeight - place.top + 4}px` : "auto"
+		box.style.right = `${document.documentElement.clientWidth - place.right}px`
+		// not before the next frame, which tells of a scroll before this
+		requestAnimationFrame(() => addEventListener("scroll", close, { once: true }))
+	}
+	// before the action, which may move the focus
+	const choose = () => {
+		close()
+		button.focus()
+	}
+	box.addEventListener("click", choose, true)
+	return box
+}
+
 /** A modal dialog, removed when it closes. */
 export function dialog(title, ...children) {
 	const id = newId()
@@ -194,68 +269,61 @@ export function dialog(title, ...children) {
 	return element
 }
 
-/** Ask for a confirmation; resolves to whether it was given. */
-export function confirm(title, text, yes) {
+/** Ask for a confirmation, which takes to type `word` if there is one; resolves to whether it was given. */
+export function confirm(title, text, yes, word) {
 	return new Promise((resolve) => {
-		const no = h("button", { autofocus: true, onclick: () => box.close() }, "Cancel")
-		const go = h("button", { class: "danger", onclick: () => box.close("yes") }, yes)
-		const box = dialog(title, h("p", {}, text), h("div", { class: "buttons" }, go, no))
+		const no = h("button", { type: "button", autofocus: !word, onclick: () => box.close() }, "Cancel")
+		const fields = word
+			? [{ name: "word", label: `Type ${word} to confirm`, autofocus: true, read: (typed) => {
+					if (typed.trim() !== word) throw new Error(`This is not ${word}`)
+				}, autocomplete: "off", autocapitalize: "none", spellcheck: "false" }]
+			: []
+		const ask = form({ fields, submit: yes, doing: yes, more: [no], action: () => box.close("yes") })
+		ask.querySelector(".main").className = "danger"
+		const box = dialog(title, h("p", {}, text), ask)
 		box.addEventListener("close", () => resolve(box.returnValue === "yes"))
 	})
 }
 
-/**
- * The rows of a list in the order of their `name`: `put` one there, made by `make` if it is new.
- *
- * @param {HTMLElement} list
- */
-export function sorted(list, make) {
-	const find = (name) => [...list.children].find((row) => row.name === name)
-	const put = (name) => {
-		const row = find(name) ?? Object.assign(make(name), { name })
-		if (!row.isConnected) {
-			const later = list.lastChild?.name > name
-			list.insertBefore(row, later ? [...list.children].find((r) => r.name > name) : null)
-		}
-		return row
+/** A button that shows a form under it, and the form; `open` shows it. */
+export function adder(text, element) {
+	const button = h("button", { class: "main", "aria-expanded": "false" }, text)
+	const open = (shown = true) => {
+		element.hidden = !shown
+		button.setAttribute("aria-expanded", String(shown))
 	}
-	return { find, put }
+	button.onclick = () => {
+		open(element.hidden)
+		if (!element.hidden) element.querySelector("input").focus()
+	}
+	element.addEventListener("keydown", ({ key }) => {
+		if (key !== "Escape") return
+		open(false)
+		button.focus()
+	})
+	open(false)
+	return { button, open }
 }
 
-/**
- * The end of a list, which loads the next page when scrolled into view or pressed, until `signal`.
- *
- * `load` gets the `after` of the page; a page that failed is loaded when the connection is back.
- */
-export function pager(load, show, events, signal) {
-	let after, failed, loading
-	const fault = h("p", { class: "fault", role: "alert" })
-	const button = h("button", { onclick: () => more() }, "Show more")
-	// a busy browser reports several changes in one call: the last one is the current state
-	const watch = new IntersectionObserver((changes) => changes.at(-1).isIntersecting && more(), {
-		rootMargin: "300px",
-	})
-	const more = async () => {
-		if (loading || signal.aborted) return
-		loading = true
-		watch.disconnect()
-		fault.textContent = ""
+/** A button that copies a text. */
+export function copyButton(text) {
+	const button = h("button", { class: "main" }, "Copy")
+	button.onclick = async () => {
 		try {
-			const page = await during(button, "Loading…", () => load(after))
-			show(page.items)
-			after = page.next
-			failed = false
-			button.hidden = after === undefined
-			if (!button.hidden) watch.observe(button) // loads more at once if it is still in view
-		} catch (error) {
-			failed = true
-			fault.textContent = explain(error)
-		} finally {
-			loading = false
+			await navigator.clipboard.writeText(text)
+			say("Copied.")
+		} catch {
+			say("The browser does not allow to copy: select the text.", true) // such as without HTTPS
 		}
 	}
-	events.addEventListener("back", () => failed && more(), { signal })
-	signal.addEventListener("abort", () => watch.disconnect())
-	more()
-	return h("div", { class: "more" }, fault, button)
+	return button
+}
+
+const moment = new Intl.DateTimeFormat(undefined, { dateStyle: "medium", timeStyle: "short" })
+const day = new Intl.DateTimeFormat(undefined, { dateStyle: "medium" })
+
+/** A time in seconds since 1970, or only its day. */
+export function time(seconds, isDay = false) {
+	const date = new Date(seconds * 1000)
+	return h("time", { datetime: date.toISOString() }, (isDay ? day : moment).format(date))
 }

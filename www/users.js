@@ -1,93 +1,111 @@
 /** The view of all users, for administrators. */
 
-import { acme, changed, events, me } from "./session.js"
+import { list } from "./list.js"
+import { acme, changed, later, me } from "./session.js"
 import { passwordField } from "./signin.js"
-import { attempt, confirm, dialog, explain, form, h, pager, say, sorted } from "./ui.js"
+import { adder, attempt, confirm, dialog, explain, form, h, menu, say } from "./ui.js"
 
-const PAGE = 50
-
-export function usersView(signal) {
-	const list = h("ul", { class: "rows users", "aria-label": "Users" })
-	const rows = sorted(list, (login) => makeRow(login))
-
-	/** Insert or update the row of a user. */
-	const put = (profile) => {
-		const row = rows.put(profile.login)
-		row.show(profile)
-		return row
-	}
+export function usersView(view) {
+	const { search, count, parts, put, drop } = list({
+		...{ name: "Users", one: "user", many: "users", look: "users", empty: h("p"), view },
+		load: (range) => acme.users(range),
+		key: ({ login }) => login,
+		make: (login) => makeRow(login),
+	})
 
 	const makeRow = (login) => {
-		const about = h("div", {})
-		const actions = h("div", { class: "buttons" })
-		const summary = h("summary", {}, "Change", h("span", { class: "unseen" }, ` ${login}`))
-		const menu = h("details", {}, summary, actions)
-		const row = h("li", {}, about, menu)
+		const about = h("div", { class: "main-part" })
+		const opener = h("button", { class: "quiet" }, "Change", h("span", { class: "unseen" }, ` ${login}`))
+		const row = h("li", {}, about, opener, menu(opener, () => actions(row.profile)))
 
 		/** Show a change at once, and undo it if it is refused. */
 		const change = async (what, done) => {
 			const old = row.profile
 			row.show({ ...old, ...what })
-			summary.focus()
+			opener.focus()
 			try {
 				const profile = await acme.changeUser(login, what)
 				row.show(profile)
 				if (login === me?.login) changed(profile)
-				say(done)
+				say(`${login} ${done}.`)
 			} catch (error) {
 				row.show(old)
 				say(`${login} has not changed: ${explain(error)}`, true)
 			}
 		}
+		const ask = async (name, text, what, done) => {
+			const isOwn = login === me.login
+			if (await confirm(`${name} ${isOwn ? "yourself" : login}?`, text, name, isOwn && login)) change(what, done)
+		}
 
 		row.show = (profile) => {
 			row.profile = profile
 			const { email, admin, active, otp } = profile
-			const badges = { administrator: admin, disabled: !active, "second factor": otp, you: login === me?.login }
+			const badge = (shown, text, look = "") => shown && h("span", { class: `badge ${look}` }, text)
 			about.replaceChildren(
 				h("strong", {}, login),
-				...Object.keys(badges).filter((name) => badges[name]).map((name) => h("span", { class: "badge" }, name)),
+				badge(admin, "administrator") || "",
+				badge(!active, "disabled", "warn") || "",
+				badge(otp, "second factor", "grey") || "",
+				badge(login === me?.login, "you", "grey") || "",
 				h("div", { class: "hint" }, email),
 			)
 			row.classList.toggle("off", !active)
-			const button = (text, action, look = "") => h("button", { class: look, onclick: action }, text)
-			const turn = (text, what, done) => button(text, () => change(what, `${login} ${done}.`))
-			const role = admin
-				? turn("Demote", { admin: false }, "is an ordinary user")
-				: turn("Promote", { admin: true }, "is an administrator")
-			if (login === me?.login) return actions.replaceChildren(role)
-			actions.replaceChildren(
-				active
-					? turn("Disable", { active: false }, "is disabled")
-					: turn("Enable", { active: true }, "may sign in again"),
-				role,
-				button("New password", () => newPassword(login)),
-				otp ? button("Reset the second factor", reset) : "",
-				button("Delete", remove, "danger"),
-			)
 		}
 
-		const reset = async ({ target }) => {
+		const actions = ({ admin, active, otp }) => {
+			const button = (text, onclick, look = "") => h("button", { class: look, onclick }, text)
+			const role = admin
+				? button("Demote", () => ask("Demote", "An ordinary user sees only their own stuff and account.",
+						{ admin: false }, "is an ordinary user"))
+				: button("Promote", () => ask("Promote", "An administrator may change and delete all accounts.",
+						{ admin: true }, "is an administrator"))
+			if (login === me?.login) return [role]
+			return [
+				active
+					? button("Disable", () => ask("Disable", "All sessions of this user end, and they cannot sign in until you enable them again.",
+							{ active: false }, "is disabled"))
+					: button("Enable", () => change({ active: true }, "may sign in again")),
+				role,
+				button("New password", () => newPassword(login)),
+				otp && button("Reset the second factor", reset),
+				button("Delete", remove, "danger"),
+			]
+		}
+
+		const reset = async () => {
 			const text = "For a lost device: from now on the password alone is enough to sign in."
 			if (!(await confirm(`Reset the second factor of ${login}?`, text, "Reset"))) return
-			await attempt(target, "Resetting…", async () => {
+			await attempt(opener, "Resetting…", async () => {
 				await acme.resetOtp(login)
 				row.show({ ...row.profile, otp: false })
-				summary.focus()
 				say(`The second factor of ${login} is off.`)
 			})
 		}
 
-		const remove = async ({ target }) => {
-			const text = "The account and all its stuff are deleted. This cannot be undone."
+		const remove = async () => {
+			const text = "The account and all its stuff will be deleted, ten seconds after you confirm. Until then you can undo it."
 			if (!(await confirm(`Delete ${login}?`, text, "Delete"))) return
-			await attempt(target, "Deleting…", async () => {
-				await acme.deleteUser(login, true)
-				const near = row.nextSibling ?? row.previousSibling
-				row.remove()
-				near?.querySelector("summary").focus()
-				say(`${login} is deleted.`)
-			})
+			row.classList.add("pending")
+			const stop = later(
+				async () => {
+					try {
+						await acme.deleteUser(login, true)
+						drop(row)
+						say(`${login} is deleted.`)
+					} catch (error) {
+						row.classList.remove("pending")
+						say(`${login} is not deleted: ${explain(error)}`, true)
+					}
+				},
+			)
+			const undo = () => {
+				stop()
+				row.classList.remove("pending")
+				opener.focus()
+				say(`${login} is not deleted.`)
+			}
+			say(`${login} will be deleted in ten seconds.`, false, undo)
 		}
 		return row
 	}
@@ -115,10 +133,13 @@ export function usersView(signal) {
 			say(`${login} is added.`)
 		},
 	})
-
-	const show = (profiles) => profiles.forEach(put)
-	const more = pager((after) => acme.users({ limit: PAGE, after }), show, events, signal)
-	return [add, list, more]
+	const { button } = adder("Add a user", add)
+	return [
+		h("div", { class: "tools" }, view.title, button),
+		add,
+		h("div", { class: "tools" }, search, count),
+		...parts,
+	]
 }
 
 function newPassword(login) {

@@ -20,10 +20,30 @@ def come(page, site, login, place="stuff", password=PASSWORD):
     """Open a view as a user who has signed in before, so that the cookie is there."""
     body = {"username": login, "password": password}
     assert page.context.request.post(f"{site.url}/token", data=body).status == 201
+    remember_session(page)
     page.goto("about:blank")  # else only the hash would change, without a load
     page.goto(f"{site.url}/#{place}")
     expect(page.locator("#who")).to_contain_text(login)
     return page
+
+
+def remember_session(page):
+    """As after a sign-in: without it, the front end does not ask for a new token."""
+    page.add_init_script("location.protocol === 'about:' || (localStorage.session ??= 'on')")
+
+
+def fill_in(page, name, price):
+    """Open the form for new stuff, and fill it in."""
+    if not page.get_by_label("Name", exact=True).is_visible():
+        page.get_by_role("button", name="Add stuff").click()
+    page.get_by_label("Name", exact=True).fill(name)
+    page.get_by_label("Price", exact=True).fill(price)
+
+
+def choose(row, action):
+    """Choose an action in the menu of a user."""
+    row.get_by_role("button", name="Change").click()
+    row.get_by_role("button", name=action).click()
 
 
 def sign_in(page, login, password=PASSWORD):

@@ -4,7 +4,7 @@ import pytest
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import expect
 
-from tests.browser.steps import add, come, heading, person, row, says, set_up_otp
+from tests.browser.steps import add, choose, come, fill_in, heading, person, row, says, set_up_otp
 from tests.conftest import ROOT, new_name
 
 SCREENSHOTS = ROOT / "screenshots"
@@ -21,15 +21,31 @@ def test_keyboard_reaches_everything(page, site):
     expect(page.locator("main")).to_be_focused()
     assert page.url.endswith("/#stuff")
     page.keyboard.press("Tab")
+    expect(page.get_by_role("button", name="Add stuff")).to_be_focused()
+    page.keyboard.press("Enter")
     expect(page.get_by_label("Name", exact=True)).to_be_focused()
+    page.keyboard.press("Escape")
+    expect(page.get_by_role("button", name="Add stuff")).to_be_focused()
     page.get_by_role("link", name="Try it").press("Enter")
     heading(page, "Try it")
     expect(page.get_by_role("heading", level=1)).to_be_focused()
     page.go_back()
     page.get_by_role("button", name=f"Delete {name}").press("Enter")
+    expect(page.get_by_role("button", name="Undo")).to_be_visible()
+    page.keyboard.press("Control+z")
+    expect(row(page, name).get_by_role("button", name="change it")).to_be_focused()
+    page.get_by_role("link", name="Account").press("Enter")
+    page.get_by_role("button", name="Sign out everywhere").press("Enter")
     expect(page.get_by_role("button", name="Cancel")).to_be_focused()
     page.keyboard.press("Escape")
-    expect(page.get_by_role("button", name=f"Delete {name}")).to_be_focused()
+    expect(page.get_by_role("button", name="Sign out everywhere")).to_be_focused()
+    page.get_by_role("button", name="Theme").press("Enter")
+    page.keyboard.press("Tab")
+    page.keyboard.press("Tab")
+    page.keyboard.press("Tab")
+    page.keyboard.press("Enter")
+    expect(page.get_by_role("button", name="Theme")).to_be_focused()
+    expect(page.locator("html")).to_have_attribute("data-theme", "dark")
     for place in "nowhere", "constructor":
         page.goto(f"{site.url}/#{place}")
         heading(page, "Not found")
@@ -57,6 +73,14 @@ def shown(site):
         site.person(other)
     site.send_json("PATCH", "/user/calvin", {"active": False}, "acme")
     return login
+
+
+def offline(page, look):
+    page.context.set_offline(True)
+    expect(page.locator("#bar")).not_to_be_empty()
+    page.get_by_role("button", name="Save").click()
+    look("offline")
+    page.context.set_offline(False)
 
 
 @pytest.mark.parametrize("width", [1000, 320])
@@ -96,28 +120,27 @@ def test_views_have_no_accessibility_fault_and_fit_the_screen(
     expect(page.locator(".name")).to_have_count(len(STUFF))
     page.get_by_role("button", name="1,290.00").click()
     look("stuff")
-    page.get_by_role("button", name="Delete Kettle").click()
-    look("delete")
-    page.keyboard.press("Escape")
     come(page, site, shown, "users")
-    row(page, "hobbes").locator("summary").click()
+    row(page, "hobbes").get_by_role("button", name="Change").click()
     look("users")
+    row(page, "hobbes").get_by_role("button", name="Disable").click()
+    expect(page.get_by_role("dialog")).to_be_visible()
+    look("disable")
+    page.keyboard.press("Escape")
+    choose(row(page, shown), "Demote")
+    look("demote")
+    page.keyboard.press("Escape")
     page.goto(f"{site.url}/#account")
     expect(page.get_by_text("this one")).to_be_visible()
     set_up_otp(page)
     look("account")
-    page.context.set_offline(True)
-    expect(page.locator("#bar")).not_to_be_empty()
-    page.get_by_role("button", name="Save").click()
-    look("offline")
-    page.context.set_offline(False)
+    offline(page, look)
     page.goto(f"{site.url}/#nowhere")
     look("nowhere")
     come(page, site, person(site))
     expect(page.get_by_text("Nothing here yet")).to_be_visible()
     look("empty")
-    page.get_by_label("Name", exact=True).fill(long := f"{new_name()}{'W' * 100}"[:100])
-    page.get_by_label("Price", exact=True).fill("1000000000000")
+    fill_in(page, long := f"{new_name()}{'W' * 100}"[:100], "1000000000000")
     page.keyboard.press("Enter")
     says(page, f"{long} is added")
     look("long")
