@@ -53,6 +53,7 @@ from values import (
     Limit,
     Login,
     Name,
+    NameKey,
     NewPassword,
     Numbers,
     Price,
@@ -156,7 +157,7 @@ def post_token(user: fsa.CurrentUser, cookie: bool = True) -> Created[Tokens] | 
 def get_stuff(
     user: fsa.CurrentUser,
     limit: Limit = Limit(MAX_PAGE),
-    after: Name | None = None,
+    after: NameKey | None = None,
     q: Search | None = None,
 ) -> Page[tuple[str, float]]:
     """List the caller's stuff by name; a full page has a `Link` to the next one (RFC 8288).

@@ -8,12 +8,15 @@ import base64
 import datetime
 import math
 import re
+import unicodedata
 from typing import Annotated, Any, ClassVar, Self
 
 import FlaskSimpleAuth as fsa
 from email_validator import EmailNotValidError, validate_email
 from pydantic import BeforeValidator, ConfigDict, Field
 from pydantic.dataclasses import dataclass
+
+from canonical_names import canonical
 
 Schema = dict[str, Any]
 
@@ -161,16 +164,19 @@ class Email(str):
 
 
 class Name(str):
-    """The name of some stuff: 1 to 100 printable characters, no `/`, no blank at either end.
+    """The name of some stuff: 1 to 100 characters that are seen, no `/`, no blank at either end.
 
-    It stands in a path, where `.` and `..` mean something else.
+    It is in its canonical form (canonical_names.py). In a path `.` and `..` mean something else.
     """
 
     MAX_LENGTH = 100
+    BLANKS = " \u2800"  # the second is of braille
+    CONTROLS = r"\x00-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069"  # and of the direction of text
     SCHEMA: ClassVar[Schema] = {
         "type": "string",
+        "minLength": 1,
         "maxLength": MAX_LENGTH,
-        "pattern": r"^(?!\.{1,2}$)[^\s/]([^/]*[^\s/])?$",
+        "pattern": rf"^(?!\.{{1,2}}$)[^\s/{CONTROLS}]([^/{CONTROLS}]*[^\s/{CONTROLS}])?$",
         "format": "printable",  # no standard allows that
         "examples": ["pinte"],
     }
@@ -178,12 +184,16 @@ class Name(str):
     def __new__(cls, value: object) -> Self:
         if isinstance(value, cls):
             return value
+        if isinstance(value, str) and len(value) <= cls.MAX_LENGTH:
+            try:
+                value = canonical(value)
+            except ValueError as e:
+                raise fsa.ErrorResponse(f"a name {e}", 400) from None
         if (
             not isinstance(value, str)
             or not 1 <= len(value) <= cls.MAX_LENGTH
-            or not value.isprintable()
             or "/" in value
-            or value != value.strip()
+            or value != value.strip(cls.BLANKS)
             or value in (".", "..")
         ):
             raise fsa.ErrorResponse(
@@ -270,6 +280,17 @@ class Search(_Patterned):
         "pattern": r"^[^\x00-\x1f\x7f]{1,100}$",
         "examples": ["pin"],
     }
+
+    def __new__(cls, value: object) -> Self:
+        return str.__new__(cls, unicodedata.normalize("NFC", super().__new__(cls, value)))
+
+
+class NameKey(_Patterned):
+    """Where a page of names begins: the last one before, also one that `Name` refuses today."""
+
+    PATTERN = Search.PATTERN
+    RULE = "after must be taken from the Link to the next page"
+    SCHEMA: ClassVar[Schema] = Search.SCHEMA
 
 
 class SessionKey(_Patterned):

@@ -90,7 +90,7 @@ def test_document_describes_the_routes(document):
     assert [p["in"] for p in patch["parameters"]] == ["path", "header", "header"]
     limit, after, q = paths["/stuff"]["get"]["parameters"]
     assert (limit["in"], limit["required"], limit["schema"]["maximum"]) == ("query", False, 1000)
-    assert after["schema"]["maxLength"] == values.Name.MAX_LENGTH
+    assert after["schema"]["pattern"] == values.NameKey.SCHEMA["pattern"]
     assert q["schema"]["pattern"] == values.Search.SCHEMA["pattern"]
     (who,) = paths["/days"]["get"]["parameters"]
     described = who["content"]["application/json"]
