@@ -253,6 +253,15 @@ export declare class Acme {
     /** The audit trail about a user, the newest event first.
      * @param {string} login @param {Range} [range] @returns {Promise<Page<AuditEvent>>} */
     events(login: string, { limit, after }?: Range): Promise<Page<AuditEvent>>;
+    /** All that is stored about a user, without secrets; `next` is the `after` of the rest, if any.
+     * @param {string} login @param {{after?: string}} [options]
+     * @returns {Promise<{data: Record<string, Record<string, any>[]>, next?: string}>} */
+    exportUser(login: string, { after }?: {
+        after?: string;
+    }): Promise<{
+        data: Record<string, Record<string, any>[]>;
+        next?: string;
+    }>;
     /** A new secret for one-time passwords (TOTP): as text, as a URI, and as a QR code.
      * @param {string} login @param {string} current  the password
      * @returns {Promise<{secret: string, uri: string, qr: string}>}

@@ -8,6 +8,8 @@ import abc
 import dataclasses
 import threading
 
+from values import MAX_PAGE
+
 # kinds of mails with a link that concerns an account: a change of its password or address voids it
 ACCOUNT_LINKS = ("reset", "invitation", "confirmation")
 
@@ -75,6 +77,10 @@ class Mails(abc.ABC):
 
         `lock` keeps others from using or voiding it until the end of `atomic`.
         """
+
+    @abc.abstractmethod
+    def get_mails(self, login: str, since: float, limit: int = MAX_PAGE) -> list[Mail]:
+        """The mails that concern a user and were added since a time, by that."""
 
     @abc.abstractmethod
     def void_links(self, login: str) -> None:
@@ -166,6 +172,11 @@ class MailsInMemory(Mails):
         with self._lock:
             found = (m for m in self._mails.values() if m.hash == hash and m.expires > now)
             return next(found, None)
+
+    def get_mails(self, login: str, since: float, limit: int = MAX_PAGE) -> list[Mail]:
+        with self._lock:
+            mine = [m for m in self._mails.values() if m.login == login and m.created >= since]
+        return sorted(mine, key=lambda mail: (mail.created, mail.id))[:limit]
 
     def void_links(self, login: str) -> None:
         with self._lock:

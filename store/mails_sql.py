@@ -4,6 +4,7 @@ import dataclasses
 
 from store.mails import Mail, Mails
 from store.units import Units
+from values import MAX_PAGE
 
 
 class SqlMails(Units, Mails):
@@ -52,6 +53,10 @@ class SqlMails(Units, Mails):
                 self.queries.lock_user(connection, login=login)
             row = self.queries.lock_link(connection, hash=hash, now=now)
         return Mail(*row) if row else None
+
+    def get_mails(self, login: str, since: float, limit: int = MAX_PAGE) -> list[Mail]:
+        values = {"login": login, "since": since, "limit": limit}
+        return [Mail(*row) for row in self.rows(self.queries.get_mails, **values)]
 
     def void_links(self, login: str) -> None:
         self.change(self.queries.void_links, login=login)

@@ -264,6 +264,10 @@ WHERE hash = :hash AND expires > :now;
 DELETE FROM mails
 WHERE login = :login AND kind IN ('reset', 'invitation', 'confirmation');
 
+-- name: get_mails(login, since, limit)
+SELECT id, kind, login, email, origin, created, due, expires, tries, hash FROM mails
+WHERE login = :login AND created >= :since ORDER BY created, id LIMIT :limit;
+
 -- name: delete_user_mails(login)!
 DELETE FROM mails WHERE login = :login;
 

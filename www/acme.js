@@ -312,6 +312,14 @@ export class Acme {
 		return this.request("GET", "/user/{login}/events", { login, limit, after }, { read: page })
 	}
 
+	/** All that is stored about a user, without secrets; `next` is the `after` of the rest, if any.
+	 * @param {string} login @param {{after?: string}} [options]
+	 * @returns {Promise<{data: Record<string, Record<string, any>[]>, next?: string}>} */
+	exportUser(login, { after } = {}) {
+		const options = { read: part }
+		return this.request("GET", "/user/{login}/export", { login, after }, options)
+	}
+
 	/** A new secret for one-time passwords (TOTP): as text, as a URI, and as a QR code.
 	 * @param {string} login @param {string} current  the password
 	 * @returns {Promise<{secret: string, uri: string, qr: string}>}
@@ -491,6 +499,12 @@ function page(text, response) {
 	const [, link] = response.headers.get("Link")?.match(/<([^>]*)>; *rel="next"/) ?? []
 	const next = link && new URL(link, "http://localhost").searchParams.get("after")
 	return { items: JSON.parse(text), next: next ?? undefined }
+}
+
+/** @param {string} text @param {Response} response
+ * @returns {{data: Record<string, Record<string, any>[]>, next?: string}} */
+function part(text, response) {
+	return { data: JSON.parse(text), next: page("[]", response).next }
 }
 
 /** @param {string} text @returns {(number | bigint)[]} */
