@@ -33,6 +33,7 @@ def use(store: base.Store) -> base.Store | None:
         metrics.sampled("acme_store_connections", lambda: pool.connections - pool.idle, "in use")
     elif isinstance(store, acme.AcmeData):
         metrics.sampled("acme_sessions", lambda: len(store.sessions))
+        metrics.sampled("acme_mails_waiting", store.count_waiting)
     return before
 
 
@@ -70,7 +71,8 @@ def statistics(url: str) -> dict[str, float]:
         return {}
     with contextlib.closing(store):
         sessions, size = store.statistics(time.time())
-    return {"acme_sessions": sessions, "acme_database_bytes": size}
+        waiting = store.count_waiting()
+    return {"acme_sessions": sessions, "acme_database_bytes": size, "acme_mails_waiting": waiting}
 
 
 def init_app(app: fsa.Flask, at_first_use: bool = False) -> None:

@@ -21,7 +21,7 @@ from openapi.returns import (
     NotFound,
     TooMany,
 )
-from security.audit import audit
+from security.audit import audit, audit_attempt
 from security.outbox import outbox
 from security.passwords import hash_password
 from security.rate_limit import limiter
@@ -89,6 +89,7 @@ def post_reset(login: Login) -> Accepted[Message] | NotFound | TooMany:
     """Ask for a mail with a link for a new password, to the confirmed address of a user."""
     outbox().check()
     outbox().ask("reset", login)
+    audit_attempt("password reset asked for", login)
     return SENT, 202
 
 

@@ -26,6 +26,7 @@ import granian._granian
 import granian._signals
 from granian.server.mp import MPServer
 
+from security.outbox import Outbox
 from web import slow_clients
 from web.health import readiness
 from web.responses import close_connections
@@ -45,6 +46,7 @@ CHECK, RETIRED = "RELOAD_CHECK", "RELOAD_WORKERS"
 
 _drain = 0  # seconds
 _listener: socket.socket  # of this worker, and of its predecessors
+_outbox: Outbox  # of this worker
 
 
 def stop_accepting() -> None:
@@ -75,7 +77,9 @@ def _has_connections(address: Any) -> bool:
 def _wait_for_end() -> None:
     """In a worker: wait until it has to end."""
     address = _listener.getsockname()
-    if signal.sigwait({signal.SIGTERM, RETIRE}) == RETIRE:
+    number = signal.sigwait({signal.SIGTERM, RETIRE})
+    _outbox.stop()
+    if number == RETIRE:
         close_connections()
         stop_accepting()
         end = time.monotonic() + ACCEPT_SECONDS + IDLE
@@ -102,6 +106,7 @@ def wait_for_signal(stop: Callable[..., None], _reload: Any = None) -> None:
 
     def wait() -> None:
         _wait_for_end()
+        _outbox.join()
         stop(None, None)
 
     threading.Thread(target=wait, name="signals", daemon=True).start()
@@ -109,13 +114,15 @@ def wait_for_signal(stop: Callable[..., None], _reload: Any = None) -> None:
 
 def load_worker() -> Any:
     """In a worker, before it serves: the application."""
+    global _outbox
     import app
 
     # inherited by threads that start later
     signal.pthread_sigmask(signal.SIG_BLOCK, [*STOP_SIGNALS, RETIRE])
     setattr(granian._signals, "set_main_signals", wait_for_signal)  # noqa: B010
     slow_clients.watch()
-    app.app.extensions["outbox"].start()
+    _outbox = app.app.extensions["outbox"]
+    _outbox.start()
     return app.app
 
 

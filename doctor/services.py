@@ -1,5 +1,6 @@
 """Checks of what is beside the database: Redis, and backups."""
 
+import smtplib
 import time
 from collections.abc import Iterator
 from typing import Any
@@ -8,6 +9,7 @@ import limits
 
 from doctor.findings import Finding, Setup, check, error, ok, warning
 from doctor.settings import check_private
+from security.mail import Mailer
 from security.rate_limit import MAX_CHECK_SECONDS
 
 REDIS_SECONDS = 2.0  # for each response
@@ -46,6 +48,26 @@ def check_redis(setup: Setup) -> Iterator[Finding]:
         yield warning(topic, text, "move it nearer, or look at its load")
     else:
         yield ok(topic, f"{name} answers in {1000 * seconds:.1f} ms")
+
+
+@check
+def check_mail(setup: Setup) -> Iterator[Finding]:
+    """Whether the mail server takes a connection, with TLS and the password."""
+    topic, server = "mail", setup.setting("ACME_MAIL")
+    if not server:
+        yield ok(topic, "no ACME_MAIL: no mails are sent")
+        return
+    try:
+        mailer = Mailer(server, setup.setting("ACME_MAIL_FROM"), setup.setting("ACME_URL"))
+    except ValueError as e:  # the application refuses it as well
+        yield error(topic, str(e), "see README.md, Configuration")
+        return
+    try:
+        with mailer.connection():
+            yield ok(topic, f"{mailer.host} takes mails of {mailer.sender.addr_spec}")
+    except (OSError, smtplib.SMTPException) as e:
+        why = f"{mailer.host}: {type(e).__name__}: {e}".partition("\n")[0]
+        yield error(topic, why, "correct ACME_MAIL, or the server; mails wait for a day")
 
 
 @check

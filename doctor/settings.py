@@ -116,7 +116,12 @@ def check_secrets(setup: Setup) -> Iterator[Finding]:
 def _urls(setup: Setup) -> dict[str, str]:
     """The settings that are URLs with a password."""
     storage = setup.setting("ACME_RATE_LIMIT_STORAGE")
-    return {"ACME_DATABASE": setup.database, "ACME_RATE_LIMIT_STORAGE": storage}
+    mail = setup.setting("ACME_MAIL")
+    return {
+        "ACME_DATABASE": setup.database,
+        "ACME_RATE_LIMIT_STORAGE": storage,
+        "ACME_MAIL": mail,
+    }
 
 
 def _password_of(url: str) -> str:

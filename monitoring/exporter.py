@@ -89,6 +89,7 @@ class Collector:
 STATISTICS = {
     "acme_sessions": "Sessions that have not ended.",
     "acme_database_bytes": "Size of the database.",
+    "acme_mails_waiting": "Mails that wait to be sent.",
 }
 
 

@@ -64,6 +64,7 @@ METRICS = {
     ),
     "acme_store_connections": Metric("gauge", "Connections to the database.", ("state",)),
     "acme_connections": Metric("gauge", "Connections of clients."),
+    "acme_mails_waiting": Metric("gauge", "Mails that wait to be sent."),
     "acme_sessions": Metric("gauge", "Sessions that have not ended."),
     "acme_log_lines_lost": Metric("counter", "Lines that standard error did not take."),
     "acme_worker_starts": Metric("counter", "Workers started."),

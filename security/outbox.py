@@ -13,6 +13,7 @@ import secrets
 import smtplib
 import threading
 import time
+from email.message import Message
 
 import flask
 import FlaskSimpleAuth as fsa
@@ -108,10 +109,13 @@ class Outbox:
                 self._thread.start()
 
     def stop(self) -> None:
-        """Send no more mails; returns when the one that is being sent is, or has waited for it."""
+        """Begin no more mails in this process."""
         self._stopping = True
         self._awake.set()
-        if self._thread and self._thread.is_alive():
+
+    def join(self) -> None:
+        """After `stop`: wait for the mail that is being sent, for `STOP_SECONDS`."""
+        if self._thread:
             self._thread.join(STOP_SECONDS)
 
     def _run(self) -> None:
@@ -158,25 +162,26 @@ class Outbox:
         if not mail:
             return False
         found = self._address(mail, now)
-        if not found:
-            db.save_mail(dataclasses.replace(mail, email="", due=None))
-            return True
-        kind, login, email = found
+        kind, login, email = found or (mail.kind, mail.login, "")
         token = secrets.token_urlsafe(32) if kind in LINKS else ""
-        if token:
+        if token and found:
             end = now + LINKS[kind] * HOUR_SECONDS
             mail = dataclasses.replace(mail, hash=sha256(token), expires=end)
         mail = dataclasses.replace(mail, email=email)
-        if not db.save_mail(mail):  # it has become void
-            return True
-        recipient = envelope_address(email)
+        is_sent = db.save_mail(mail) and found is not None  # else it has become void
+        sender = self.mailer.sender.addr_spec
+        recipient = envelope_address(email or sender)
         message = self.mailer.message(kind, recipient, login, token)
         try:
-            smtp.send_message(message, self.mailer.sender.addr_spec, [recipient])
+            if is_sent:
+                smtp.send_message(message, sender, [recipient])
+            else:
+                _pretend(smtp, message, sender)
         except (OSError, smtplib.SMTPException) as e:
             self._after_failure(mail, e)
             return False
-        metrics.add("acme_mails", "sent")
+        if is_sent:
+            metrics.add("acme_mails", "sent")
         db.save_mail(dataclasses.replace(mail, due=None))
         return True
 
@@ -221,6 +226,18 @@ class Outbox:
         metrics.add("acme_mails", "given up")
         log.error("a mail (%s) is not sent: %s", mail.kind, why)
         audit(f"mail not sent: {mail.kind}", None, mail.login or None)
+
+
+def _pretend(smtp: smtplib.SMTP, message: Message, sender: str) -> None:
+    """Do the work of a mail that is not sent: else requests after it would tell that by their time.
+
+    They share the process, and so its CPU, with the thread that sends.
+    """
+    message.as_bytes()
+    smtp.mail(sender)
+    smtp.noop()
+    smtp.noop()
+    smtp.rset()
 
 
 def _reason(e: Exception) -> str:

@@ -3,6 +3,7 @@
 import contextlib
 import email
 import email.policy
+import math
 import queue
 import re
 import ssl
@@ -33,7 +34,7 @@ class _Controller(Controller):
 class Server:
     """An SMTP server that keeps what it gets, and can refuse it."""
 
-    def __init__(self, place, implicit_tls=True):
+    def __init__(self, place, implicit_tls=True, has_tls=True):
         make_certificate(place)
         context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
         context.load_cert_chain(place / "cert.pem", place / "key.pem")
@@ -45,10 +46,10 @@ class Server:
             0,
             server_hostname="127.0.0.1",
             authenticator=self._authenticate,
-            auth_require_tls=not implicit_tls,
+            auth_require_tls=has_tls and not implicit_tls,
             enable_SMTPUTF8=True,
             require_starttls=not implicit_tls,
-            **{"ssl_context" if implicit_tls else "tls_context": context},
+            **({"ssl_context" if implicit_tls else "tls_context": context} if has_tls else {}),
         )
         self._got = queue.Queue()
         self.refused = {}  # recipient -> answer
@@ -61,7 +62,8 @@ class Server:
         return f"{self.scheme}://{USER}:{password}@127.0.0.1:{self.controller.port}"
 
     def _authenticate(self, _server, _session, _envelope, _mechanism, data):
-        return AuthResult(success=(data.login, data.password) == (USER.encode(), PASSWORD.encode()))
+        right = (data.login, data.password) == (USER.encode(), PASSWORD.encode())
+        return AuthResult(success=right, handled=False)
 
     async def handle_RCPT(self, _server, session, envelope, address, _options):  # noqa: N802
         if not session.authenticated:
@@ -89,8 +91,8 @@ class Server:
 
 
 @contextlib.contextmanager
-def running(place, implicit_tls=True):
-    server = Server(place, implicit_tls)
+def running(place, **options):
+    server = Server(place, **options)
     server.controller.start()
     yield server
     server.controller.stop()
@@ -116,6 +118,11 @@ class Mails:
             self.outbox.send_due()
         return [message for _, message in self.server.got()]
 
+    def ask(self, path, body):
+        """Send a request that is 202."""
+        res = call("POST", path, body)
+        assert (res.status_code, res.json) == (202, {"msg": "see your mail"})
+
     def link(self):
         """The kind and token of the link in the only message that is sent."""
         (message,) = self.send()
@@ -130,14 +137,14 @@ class Mails:
     def register(self):
         """The token of a link to register, and its address."""
         address = f"{new_name('mail')}@acme.org"
-        assert call("POST", "/registration", {"email": address}).status_code == 202
+        self.ask("/registration", {"email": address})
         kind, token = self.link()
         assert kind == "registration"
         return token, address
 
     def reset(self, login):
         """The token of a link for a new password."""
-        assert call("POST", "/reset", {"login": login}).status_code == 202
+        self.ask("/reset", {"login": login})
         kind, token = self.link()
         assert kind == "reset"
         return token
@@ -163,4 +170,7 @@ def mails(server, monkeypatch):
     monkeypatch.setattr(outbox, "MAX_OF_ALL", 100_000)
     found = Mails(server)
     monkeypatch.setitem(app.extensions, "outbox", found.outbox)
-    return found
+    yield found
+    server.refused, server.answers, server.before_answer = {}, [], lambda: None
+    server.got()
+    db.clean_mails(math.inf, math.inf)
