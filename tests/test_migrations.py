@@ -39,20 +39,20 @@ START = """if True:
 
 @pytest.mark.parametrize("kind", SQL)
 def test_simultaneous_starts_migrate_once(kind, new_database):
-    """Of eight processes that set up one database, all succeed, and it is done once."""
+    """Of four processes that set up one database, all succeed, and it is done once."""
     urls = [new_database(kind) for _ in range(20)]
     command = [sys.executable, "-c", START, *urls]
     pipe = subprocess.PIPE
     with contextlib.ExitStack() as stack:
         processes = [
             stack.enter_context(subprocess.Popen(command, cwd=ROOT, stdin=pipe, stdout=pipe))
-            for _ in range(8)
+            for _ in range(4)
         ]
         for process in processes:
             process.stdout.readline()
         for process in processes:
             process.stdin.close()
-    assert [process.returncode for process in processes] == [0] * 8
+    assert [process.returncode for process in processes] == [0] * 4
     for url in urls:
         with contextlib.closing(open_store(url)) as found:
             assert migrations.version(found) == len(migrations.scripts(found))
