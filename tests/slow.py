@@ -31,7 +31,7 @@ LARGE = 2**23  # bytes, more than the system keeps for a connection that is not 
 def started(tmp_path_factory, **environ):
     """One worker, with a large file as well; yields a target and that process."""
     place = tmp_path_factory.mktemp("slow") / "acme"
-    shutil.copytree(ROOT, place, ignore=shutil.ignore_patterns(".*", "acme.db*"))
+    shutil.copytree(ROOT, place, ignore=shutil.ignore_patterns(".*", "node_modules", "acme.db*"))
     (place / "www" / "large.bin").write_bytes(b"x" * LARGE)
     port = free_port()
     environ |= {"PORT": str(port), "ACME_DATABASE": "memory:", "ACME_TOKEN_SECRET": SECRET}

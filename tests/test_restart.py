@@ -161,7 +161,10 @@ def test_request_in_progress_at_sigterm_is_answered(tmp_path):
 def place(tmp_path):
     """A copy of the application, with a certificate."""
     shutil.copytree(
-        ROOT, tmp_path, dirs_exist_ok=True, ignore=shutil.ignore_patterns(".*", "acme.db*")
+        ROOT,
+        tmp_path,
+        dirs_exist_ok=True,
+        ignore=shutil.ignore_patterns(".*", "node_modules", "acme.db*"),
     )
     make_certificate(tmp_path)
     return tmp_path

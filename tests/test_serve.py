@@ -83,7 +83,10 @@ def test_unsafe_configuration_is_refused(tmp_path, command, environ, words):
     tests/test_settings.py has more of them.
     """
     shutil.copytree(
-        ROOT, tmp_path, dirs_exist_ok=True, ignore=shutil.ignore_patterns(".*", "acme.db*")
+        ROOT,
+        tmp_path,
+        dirs_exist_ok=True,
+        ignore=shutil.ignore_patterns(".*", "node_modules", "acme.db*"),
     )
     res = run(*command, cwd=tmp_path, **environ)
     assert (res.returncode, res.stdout) == (1, "")
@@ -163,7 +166,10 @@ def place(tmp_path, monkeypatch):
     monkeypatch.delenv("ACME_PASS")
     monkeypatch.delenv("ACME_DATABASE")
     shutil.copytree(
-        ROOT, tmp_path, dirs_exist_ok=True, ignore=shutil.ignore_patterns(".*", "acme.db*")
+        ROOT,
+        tmp_path,
+        dirs_exist_ok=True,
+        ignore=shutil.ignore_patterns(".*", "node_modules", "acme.db*"),
     )
     return tmp_path
 

@@ -153,7 +153,9 @@ def previous_release(folder):
     if archive.returncode == 0:
         subprocess.run(["tar", "x", "-C", str(folder)], input=archive.stdout, check=True)
         return True
-    ignored = shutil.ignore_patterns(".*", "__pycache__", "*.db*", "screenshots", "mutants")
+    ignored = shutil.ignore_patterns(
+        ".*", "node_modules", "__pycache__", "*.db*", "screenshots", "mutants"
+    )
     shutil.copytree(ROOT, folder, ignore=ignored, dirs_exist_ok=True)
     return False
 

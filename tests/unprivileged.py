@@ -57,6 +57,8 @@ def make_venv(place: Path) -> None:
 
 def copy_of_acme(place: Path) -> None:
     """A copy of Acme that the user can read."""
-    hidden = shutil.ignore_patterns(".*", "acme.db*", "mutants", "screenshots", "__pycache__")
+    hidden = shutil.ignore_patterns(
+        ".*", "node_modules", "acme.db*", "mutants", "screenshots", "__pycache__"
+    )
     shutil.copytree(ROOT, place, ignore=hidden)
     make_venv(place / ".venv")
