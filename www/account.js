@@ -4,10 +4,14 @@ import { acme, changed, leave, me, signedIn, signOut } from "./session.js"
 import { codeField, passwordField } from "./signin.js"
 import { attempt, card, confirm, copyButton, explain, form, h, say, time } from "./ui.js"
 
+const currentField = { name: "current", label: "Current password", type: "password", autocomplete: "current-password" }
+// tells password managers which account this is
+const loginField = (value) => ({ name: "username", label: "Login", value, autocomplete: "username", hidden: true })
+
 export function accountView({ signal }) {
 	const { login, admin } = me
 	const role = admin ? "You are an administrator." : "You are an ordinary user."
-	const sessions = sessionsPart(login, signal)
+	const sessions = sessionsPart(login)
 	return [
 		h("p", { class: "lead" }, "Signed in as ", h("strong", {}, login), `. ${role}`),
 		emailPart(login),
@@ -27,14 +31,23 @@ function emailPart(login) {
 				...{ name: "email", label: "E-mail address", type: "email", value: me.email },
 				autocomplete: "email",
 			},
+			{ ...currentField, label: "Your password", hidden: true, optional: true },
 		],
 		submit: "Save",
 		doing: "Saving…",
 		action: async (values) => {
-			const profile = await acme.changeUser(login, values)
-			changed(profile)
-			email.querySelector("input").value = profile.email // as the server has normalized it
-			say("The address is saved.")
+			const current = values.current || undefined
+			try {
+				const profile = await acme.changeUser(login, { ...values, current })
+				changed(profile)
+				const isSaved = profile.email.toLowerCase() === values.email.trim().toLowerCase()
+				if (isSaved) email.querySelector("input").value = profile.email // as the server has normalized it
+				say(isSaved ? "The address is saved." : `Open the link in the mail to ${values.email}.`)
+			} catch (error) {
+				// where mails are sent, it takes the password
+				if (error.message.startsWith("current")) email.querySelectorAll(".current, .current *").forEach((e) => (e.hidden = false))
+				throw error
+			}
 		},
 	})
 	return card("E-mail", email)
@@ -43,12 +56,8 @@ function emailPart(login) {
 function passwordPart(login, loadSessions) {
 	const element = form({
 		fields: [
-			// tells password managers which account this is
-			{ name: "username", label: "Login", value: login, autocomplete: "username", hidden: true },
-			{
-				...{ name: "current", label: "Current password", type: "password" },
-				autocomplete: "current-password",
-			},
+			loginField(login),
+			currentField,
 			passwordField("New password"),
 		],
 		submit: "Change the password",
@@ -78,24 +87,47 @@ function otpPart(login, loadSessions) {
 	/** A form that takes a code to switch it on or off. */
 	const codeForm = (on, submit, doing, ...more) =>
 		form({
-			fields: [codeField()],
+			fields: [codeField(!on)],
 			...{ submit, doing, more },
 			errors: { 403: ["code", "This code is wrong, or was used before"] },
 			action: async ({ code }) => {
-				await acme.switchOtp(login, code, on)
-				changed({ ...me, otp: on })
+				const codes = await acme.switchOtp(login, code, on)
+				changed({ ...me, otp: on, recovery: 10 })
 				say(`The second factor is ${on ? "on; your other sessions have ended" : "off"}.`)
 				state()
+				if (codes) showCodes(codes.recovery)
 				part.querySelector("h2 ~ div button, input").focus()
 				loadSessions()
 			},
 		})
 
+	const showCodes = (codes) => {
+		const text = codes.join("\n")
+		const href = `data:text/plain,${encodeURIComponent(text)}`
+		place.replaceChildren(
+			h("p", {}, "Keep these recovery codes: each replaces your device once. They are not shown again."),
+			h("ul", { class: "key codes" }, ...codes.map((code) => h("li", {}, h("code", {}, code)))),
+			h("div", { class: "buttons" }, copyButton(text), h("button", { onclick: () => print() }, "Print"),
+				h("a", { href, download: "acme-recovery-codes.txt" }, "Download"), h("button", { onclick: state }, "Done")),
+		)
+	}
+
+	const askCode = () => {
+		const ask = form({
+			...{ fields: [codeField()], submit: "New recovery codes", doing: "Making…", more: [cancel()] },
+			errors: { 403: ["code", "This code is wrong, or was used before"] },
+			action: async ({ code }) => showCodes((await acme.newRecovery(login, code)).recovery),
+		})
+		place.replaceChildren(ask)
+		ask.querySelector("input").focus()
+	}
+
 	const state = () => {
 		if (me.otp) {
+			const renew = h("button", { type: "button", onclick: askCode }, "New recovery codes")
 			place.replaceChildren(
-				h("p", {}, "On: signing in takes a code from your device."),
-				codeForm(false, "Switch it off", "Switching off…"),
+				h("p", {}, `On: signing in takes a code from your device, or one of ${me.recovery} recovery codes.`),
+				codeForm(false, "Switch it off", "Switching off…", renew),
 			)
 			return
 		}
@@ -111,11 +143,8 @@ function otpPart(login, loadSessions) {
 	const askPassword = () => {
 		const ask = form({
 			fields: [
-				{ name: "username", label: "Login", value: login, autocomplete: "username", hidden: true },
-				{
-					...{ name: "current", label: "Current password", type: "password" },
-					autocomplete: "current-password",
-				},
+				loginField(login),
+				currentField,
 			],
 			submit: "Continue",
 			doing: "Setting up…",
@@ -142,24 +171,11 @@ function otpPart(login, loadSessions) {
 	return part
 }
 
-function sessionsPart(login, signal) {
-	const list = h("ul", { class: "rows" })
-	const fault = h("p", { class: "fault", role: "alert" })
+function sessionsPart(login) {
 	const all = h("button", { class: "danger" }, "Sign out everywhere")
 	all.onclick = async () => {
 		const sure = await confirm("Sign out everywhere?", "All your sessions end, including this one.", "Sign out")
 		if (sure) await attempt(all, "Signing out…", () => signOut(true))
-	}
-
-	const load = async () => {
-		try {
-			const { items } = await acme.sessions(login)
-			if (signal.aborted) return
-			list.replaceChildren(...items.reverse().map(row))
-			fault.textContent = ""
-		} catch (error) {
-			fault.textContent = explain(error)
-		}
 	}
 	const row = ({ id, created, used, from }) => {
 		const own = id === acme.session
@@ -180,9 +196,8 @@ function sessionsPart(login, signal) {
 			})
 		return element
 	}
-	load()
-	const buttons = h("div", { class: "buttons" }, all)
-	return { element: card("Sessions", list, fault, buttons), load }
+	const { parts, load } = loaded(async () => (await acme.sessions(login)).items.reverse(), row, "")
+	return { element: card("Sessions", ...parts, all), load }
 }
 
 /** A list of rows that is loaded now, and again by `load`. */
@@ -242,7 +257,7 @@ function keysPart(login) {
 				{ name: "name", label: "Name", hint: "What it is for", autocomplete: "off" },
 				{ name: "scope", label: "It may", options: [["read", "read"], ["write", "read and write"]] },
 				{ name: "days", label: "Valid for, in days", value: "90", inputmode: "numeric", autocomplete: "off", read: Number },
-				{ name: "current", label: "Current password", type: "password", autocomplete: "current-password" },
+				currentField,
 			],
 			submit: "Make the key",
 			doing: "Making…",
@@ -269,14 +284,13 @@ function keysPart(login) {
 }
 
 function eventsPart(login, signal) {
-	const LIMIT = 10
 	let after
 	const more = h("button", {}, "Show more")
 	const list = h("ul", { class: "rows" })
 	const fault = h("p", { class: "fault", role: "alert" })
 	const load = async () => {
 		try {
-			const { items, next } = await acme.events(login, { limit: LIMIT, after })
+			const { items, next } = await acme.events(login, { limit: 10, after })
 			if (signal.aborted) return
 			list.append(...items.map(({ time: at, event, who, from, times }) =>
 				h("li", {}, h("div", { class: "main-part" }, h("span", {}, event[0].toUpperCase() + event.slice(1)),
@@ -304,5 +318,5 @@ function deletePart(login) {
 			leave("Your account is deleted.")
 		})
 	}
-	return card("Delete account", h("p", {}, "This deletes your account and all your stuff."), h("div", { class: "buttons" }, button))
+	return card("Delete account", h("p", {}, "This deletes your account and all your stuff."), button)
 }

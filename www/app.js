@@ -1,7 +1,8 @@
 /** The frame: navigation, the authenticated user, and the state of the connection. */
 
 import { accountView } from "./account.js"
-import { events, me, reason, restore, retryNow, signOut } from "./session.js"
+import { MAIL_VIEWS } from "./mail.js"
+import { events, me, reason, remember, restore, retryNow, signOut } from "./session.js"
 import { signInView } from "./signin.js"
 import { stuffView } from "./stuff.js"
 import { tryView } from "./try.js"
@@ -15,6 +16,7 @@ const VIEWS = {
 	try: { title: "Try it", make: tryView, may: () => true, look: "tiles" },
 	account: { title: "Account", make: accountView, may: () => me },
 	signin: { title: "Sign in", make: signInView, may: () => !me, look: "narrow" },
+	...MAIL_VIEWS,
 }
 const SAVE_PAUSE = 200 // milliseconds after scrolling
 
@@ -24,7 +26,8 @@ let parked = null // the view whose session has ended, shown again after its use
 
 /** Show the view that the URL names, or the sign-in before it. */
 function show() {
-	const name = location.hash.slice(1) || (me ? "stuff" : "signin")
+	const [, hash, token] = location.hash.match(/^#?([^=]*)=?(.*)/)
+	const name = hash || (me ? "stuff" : "signin")
 	if (me && name === "signin") return location.replace("#stuff")
 	const asked = Object.hasOwn(VIEWS, name) && VIEWS[name]
 	const view = !asked
@@ -47,7 +50,7 @@ function show() {
 		shown = { view, node, end, login: me?.login, keep: () => ({}) }
 		const keep = (data) => (shown.keep = data)
 		const title = h("h1", { tabindex: "-1" }, view.title)
-		node.append(...view.make({ signal: end.signal, place, keep, title }))
+		node.append(...view.make({ signal: end.signal, place, keep, title, token }))
 		if (!node.contains(title)) node.prepend(title)
 	}
 	if (!parked || parked !== old) old.end.abort()
@@ -68,7 +71,7 @@ function show() {
 }
 
 function frame(name) {
-	const links = Object.entries(VIEWS).filter(([, { may }]) => may())
+	const links = Object.entries(VIEWS).filter(([, { may, isLinked }]) => may() && !isLinked)
 	const nav = links.map(([hash, { title }]) =>
 		h("a", { href: `#${hash}`, "aria-current": hash === name && "page" }, title),
 	)
@@ -85,11 +88,7 @@ function frame(name) {
 
 function themes() {
 	const set = (theme) => () => {
-		try {
-			localStorage.setItem("theme", theme)
-		} catch {
-			// storage is blocked
-		}
+		remember("theme", theme)
 		dispatchEvent(new Event("theme")) // to theme.js
 	}
 	const now = document.documentElement.dataset.theme

@@ -39,11 +39,10 @@ export const acme = new Client()
 
 const SESSION = "session" // the item of the storage that says that there is a session
 
-/** Remember whether there is a session, for the next visit. */
-function remember(isOn) {
+/** Remember a setting for the next visit, such as whether there is a session. */
+export function remember(name, value) {
 	try {
-		if (isOn) localStorage.setItem(SESSION, "on")
-		else localStorage.removeItem(SESSION)
+		localStorage.setItem(name, value)
 	} catch {
 		// storage is blocked
 	}
@@ -65,7 +64,7 @@ export async function restore() {
 		await arrive()
 	} catch (error) {
 		if (error.status === 401) {
-			remember(false)
+			remember(SESSION, "")
 			become(null)
 		} else if (error.status === undefined) throw error
 		else {
@@ -94,7 +93,7 @@ export async function signOut(all = false) {
 /** Forget the user, in this tab and the others. */
 export function leave(why) {
 	acme.forget()
-	remember(false)
+	remember(SESSION, "")
 	become(null, why)
 	tabs.postMessage(null)
 }
@@ -113,7 +112,7 @@ function become(user, why = "") {
 	me = user
 	reason = why
 	if (!user) for (const clear of delayed.keys()) clear() // is not made in the name of another user
-	if (user) remember(true)
+	if (user) remember(SESSION, "on")
 	events.dispatchEvent(new Event("user"))
 }
 

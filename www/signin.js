@@ -50,7 +50,7 @@ export function signInView({ title }) {
 		steps.replaceChildren(
 			form({
 				look: "card",
-				fields: [codeField()],
+				fields: [codeField(true)],
 				submit: "Continue",
 				doing: "Checking…",
 				more: [back],
@@ -79,13 +79,15 @@ export function signInView({ title }) {
 		h(
 			"p",
 			{ class: "hint" },
-			...["No account? ", h("a", { href: "#try" }, "Try what works without one"), ". "],
+			...[h("a", { href: "#forgot" }, "Forgotten password?"), " "],
+			...["No account? ", h("a", { href: "#signup" }, "Sign up"), ", or "],
+			...[h("a", { href: "#try" }, "try what works without one"), ". "],
 			...["If you run this server: its terminal shows how to sign in."],
 		),
 	]
 }
 
-const GUESSED = /(.)\1\1|0?123|234|345|456|567|678|789|abc|qwe|asd|pass|acme|admin|login|hello|welcome|love/i
+const GUESSED = /(.)\1\1|123|234|345|456|567|678|789|abc|qwe|asd|pass|acme|admin|love/i
 
 /** What a new password lacks, as a hint while the user types: the server decides. */
 function lacks(text) {
@@ -106,11 +108,12 @@ export const passwordField = (label) => ({
 	typed: lacks,
 })
 
-/** A field for a one-time password. */
-export function codeField() {
+/** A field for a one-time password, or a recovery code. */
+export function codeField(orRecovery) {
+	const hint = orRecovery ? "Six digits, or a recovery code" : "Six digits"
 	return {
-		...{ name: "code", label: "Code", hint: "Six digits", maxlength: "7" },
-		...{ inputmode: "numeric", autocomplete: "one-time-code" },
+		...{ name: "code", label: "Code", hint, maxlength: "30", spellcheck: "false" },
+		...{ inputmode: orRecovery ? "text" : "numeric", autocomplete: "one-time-code" },
 		read: (text) => text.replace(/\s/g, ""),
 	}
 }

@@ -15,7 +15,6 @@ export function h(tag, attributes = {}, ...children) {
 const ICONS = {
 	bin: "M4 7h16M9 7V4h6v3M6 7l1 13h10l1-13M10 11v5M14 11v5",
 	pen: "M4 20l1-5L16 4l4 4L9 19zM13 7l4 4",
-	more: "M5 12h.01M12 12h.01M19 12h.01",
 	theme: "M12 4a8 8 0 1 0 0 16zM12 4a8 8 0 0 1 0 16",
 }
 const drawn = {}
@@ -30,7 +29,7 @@ export function icon(name) {
 		drawn[name] = make("svg", { viewBox: "0 0 24 24", "aria-hidden": "true" })
 		drawn[name].append(make("path", { d: ICONS[name] }))
 	}
-	return drawn[name].cloneNode(true) // a long list has thousands
+	return drawn[name].cloneNode(true)
 }
 
 let ids = 0
@@ -150,13 +149,13 @@ export async function attempt(button, doing, action) {
 export function form({ fields, submit, doing, action, errors = {}, more = [], look = "" }) {
 	const inputs = {}
 	const faults = {}
-	const rows = fields.map(({ name, label, hint, read, typed, options, ...attributes }) => {
+	const rows = fields.map(({ name, label, hint, read, typed, options, optional, ...attributes }) => {
 		const id = newId()
 		const described = hint ? `${id}h ${id}e` : `${id}e`
 		const choices = options?.map(([value, text]) => h("option", { value }, text)) ?? []
 		const tag = options ? "select" : "input"
 		const input = h(tag, { id, name, "aria-describedby": described, ...attributes }, ...choices)
-		inputs[name] = Object.assign(input, { read: read ?? String, label })
+		inputs[name] = Object.assign(input, { read: read ?? String, label, optional })
 		faults[name] = h("p", { class: "fault", id: `${id}e` })
 		const live = typed && h("p", { class: "hint", role: "status" })
 		if (live) input.oninput = () => (live.textContent = input.value && typed(input.value))
@@ -190,7 +189,7 @@ export function form({ fields, submit, doing, action, errors = {}, more = [], lo
 			faults[name].textContent = ""
 			input.removeAttribute("aria-invalid")
 			try {
-				if (!input.value) throw new Error(`${input.label} is missing`)
+				if (!input.value && !input.optional) throw new Error(`${input.label} is missing`)
 				values[name] = input.read(input.value)
 			} catch (error) {
 				complain(name, error.message)

@@ -188,3 +188,48 @@ def test_open_routes_respond_while_the_user_types(page, site):
     ]:
         page.get_by_label("Any JSON", exact=True).fill(text)
         expect(outputs.nth(2)).to_contain_text(found)
+
+
+def test_links_of_mails_open_their_forms(page, site):
+    """Sign-up and reset ask for a mail, and its link leads to a form that uses its token."""
+    login, sent = person(site), []
+
+    def answer(route):
+        request = route.request
+        sent.append((request.method, request.url.removeprefix(site.url), request.post_data_json))
+        route.fulfill(status=202 if request.method == "POST" else 204, body="")
+
+    page.route(re.compile("/(registration|reset|confirmation)$"), answer)
+    page.goto(site.url)
+    page.get_by_role("link", name="Sign up").click()
+    page.get_by_label("E-mail address").fill("x@acme.org")
+    page.keyboard.press("Enter")
+    expect(page.locator("main")).to_contain_text("A mail is on its way to x@acme.org")
+    page.get_by_role("link", name="Back to the start").click()
+    page.get_by_role("link", name="Forgotten password?").click()
+    page.get_by_label("Login", exact=True).fill(login)
+    page.keyboard.press("Enter")
+    expect(page.locator("main")).to_contain_text("If there is such an account")
+    page.goto(f"{site.url}/#reset=token-1")
+    page.get_by_label("New password", exact=True).fill("short")
+    expect(page.locator("form")).to_contain_text(
+        "Still missing: 5 more characters, A to Z, a digit"
+    )
+    page.get_by_label("New password", exact=True).fill(PASSWORD)
+    page.keyboard.press("Enter")
+    says(page, "The password is changed")
+    page.goto(f"{site.url}/#confirm=token-2")
+    page.get_by_role("button", name="Confirm").click()
+    expect(page.locator("main")).to_contain_text("Your address is confirmed")
+    page.goto(f"{site.url}/#registration=token-3")
+    page.get_by_label("Login", exact=True).fill(login)
+    page.get_by_label("Password", exact=True).fill(PASSWORD)
+    page.keyboard.press("Enter")
+    heading(page, "My stuff")
+    assert sent == [
+        ("POST", "/registration", {"email": "x@acme.org"}),
+        ("POST", "/reset", {"login": login}),
+        ("PUT", "/reset", {"token": "token-1", "password": PASSWORD}),
+        ("PUT", "/confirmation", {"token": "token-2"}),
+        ("PUT", "/registration", {"token": "token-3", "login": login, "password": PASSWORD}),
+    ]
