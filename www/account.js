@@ -41,7 +41,7 @@ function emailPart(login) {
 				const profile = await acme.changeUser(login, { ...values, current })
 				changed(profile)
 				const isSaved = profile.email.toLowerCase() === values.email.trim().toLowerCase()
-				if (isSaved) email.querySelector("input").value = profile.email // as the server has normalized it
+				if (isSaved) email.querySelector("input").value = profile.email
 				say(isSaved ? "The address is saved." : `Open the link in the mail to ${values.email}.`)
 			} catch (error) {
 				// where mails are sent, it takes the password
@@ -200,7 +200,7 @@ function sessionsPart(login) {
 	return { element: card("Sessions", ...parts, all), load }
 }
 
-/** A list of rows that is loaded now, and again by `load`. */
+/** A list that `load` loads again. */
 function loaded(get, row, none) {
 	const list = h("ul", { class: "rows" })
 	const empty = h("p", { class: "hint", hidden: true }, none)
@@ -309,6 +309,21 @@ function eventsPart(login, signal) {
 }
 
 function deletePart(login) {
+	const save = h("button", {}, "Download my data")
+	save.onclick = () =>
+		attempt(save, "Loading…", async () => {
+			const parts = []
+			let after
+			do {
+				const { data, next } = await acme.exportUser(login, { after })
+				parts.push(data)
+				after = next
+			} while (after)
+			const text = JSON.stringify(parts, null, 2)
+			const href = URL.createObjectURL(new Blob([text], { type: "application/json" }))
+			h("a", { href, download: `acme-${login}.json` }).click()
+		})
+
 	const button = h("button", { class: "danger" }, "Delete my account")
 	button.onclick = async () => {
 		const text = "Your account and all your stuff are deleted at once. This cannot be undone."
@@ -318,5 +333,5 @@ function deletePart(login) {
 			leave("Your account is deleted.")
 		})
 	}
-	return card("Delete account", h("p", {}, "This deletes your account and all your stuff."), button)
+	return card("Your data", h("div", { class: "buttons" }, save, button))
 }

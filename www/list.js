@@ -5,8 +5,8 @@ import { during, explain, h } from "./ui.js"
 
 const FIRST = 50 // rows; the next requests are for more, and few are shown at a time
 const PAGE = 1000
-const MOST = 10_000 // rows that are loaded ahead, so that they can be counted
-const CHUNK = 25 // rows that are shown at once, so that a slow machine responds
+const MOST = 10_000 // rows that are counted
+const CHUNK = 25 // rows that are shown at once
 const PAUSE = 200 // milliseconds without a key press before a search
 const number = new Intl.NumberFormat()
 const frame = () => new Promise((done) => setTimeout(done))
@@ -14,8 +14,7 @@ const frame = () => new Promise((done) => setTimeout(done))
 /**
  * A list in the order of the keys of its items.
  *
- * `load` gets a page: `limit`, `after`, `q` and `signal`; `key` gives the key of an item, `make` an
- * element with a method `show` for an item. `view` is that of app.js; `one` and `many` name the items.
+ * `load` gets a page, `make` an element with a method `show` for an item; `view` is that of app.js.
  */
 export function list({ name, one, many, look, load, key, make, empty, view }) {
 	const { signal, place } = view

@@ -11,7 +11,7 @@ const login = {
 const email = { name: "email", label: "E-mail address", type: "email", autocomplete: "email", "data-first": true }
 const open = (hash) => (location.hash = hash)
 
-/** A view with one form; `action` gets its values and the token of the link, and returns a message. */
+/** A view with one form, whose `action` returns a message. */
 const view = (lead, fields, submit, action, errors = { 403: ["", ""] }) => ({ title, token }) => {
 	const note = h("p", { class: "note", role: "status" })
 	const element = form({
@@ -27,7 +27,7 @@ const view = (lead, fields, submit, action, errors = { 403: ["", ""] }) => ({ ti
 	return [title, h("p", { class: "lead" }, lead), note, element, back]
 }
 
-/** As those of app.js, by the hash of their URL; `registration=…` has the token of a link. */
+/** The views, by the hash of their URL. */
 export const MAIL_VIEWS = {
 	signup: {
 		title: "Sign up",

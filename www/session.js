@@ -48,17 +48,13 @@ export function remember(name, value) {
 	}
 }
 
-function isRemembered() {
-	try {
-		return localStorage.getItem(SESSION) === "on"
-	} catch {
-		return true
-	}
-}
-
 /** Restore the session after a reload, if there is one; without one the refresh would be a 401. */
 export async function restore() {
-	if (!isRemembered()) return become(null)
+	try {
+		if (localStorage.getItem(SESSION) !== "on") return become(null)
+	} catch {
+		// storage is blocked: ask the server
+	}
 	try {
 		await acme.refresh()
 		await arrive()
@@ -138,7 +134,7 @@ tabs.onmessage = ({ data: login }) => {
 const DELAY = 10_000 // milliseconds
 const delayed = new Map() // functions that stop changes, and the changes
 
-/** Make a change after ten seconds, or earlier at a sign-out; returns a function that stops it. */
+/** Make a change after ten seconds, or at a sign-out; returns a function that stops it. */
 export function later(change) {
 	const stop = () => {
 		clearTimeout(timer)

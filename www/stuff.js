@@ -32,7 +32,7 @@ export function stuffView(view) {
 		"div",
 		{ class: "empty", hidden: true },
 		h("strong", {}, "Nothing here yet"),
-		h("p", {}, "Add the first item, with its name and price."),
+		h("p", {}, "Add the first item."),
 	)
 	const { search, count, parts, find, ...rows } = list({
 		...{ name: "My stuff", one: "item", many: "items", look: "stuff", empty, view },

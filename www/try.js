@@ -7,11 +7,6 @@ const PAUSE = 250 // milliseconds without a key press before a request
 
 /**
  * A part of the view that sends a request when its inputs have changed.
- *
- * @param {string} title
- * @param {string} call  the call in JavaScript
- * @param {Record<string, any>[]} fields  attributes of inputs; with `rows`, of text areas
- * @param {(...texts: string[]) => Promise<string>} ask  throws an Error for a wrong input
  */
 function live(title, call, fields, ask) {
 	const output = h("output")

@@ -43,10 +43,7 @@ export function card(title, ...children) {
 
 const UNDO = 10_000 // milliseconds
 
-/**
- * A message at the edge of the screen, in place of the one before; an error stays until it is
- * dismissed. One with `undo`, which is called by a button or Ctrl+Z, stays beside later ones.
- */
+/** A message; an error stays until it is dismissed, one with `undo` (also Ctrl+Z) beside later ones. */
 export function say(text, bad = false, undo) {
 	hush()
 	if (!text) return
@@ -175,10 +172,6 @@ export function form({ fields, submit, doing, action, errors = {}, more = [], lo
 	const complain = (name, text) => {
 		faults[name].textContent = text
 		inputs[name].setAttribute("aria-invalid", "true")
-		// select the character that the message names
-		const [, code] = text.match(/U\+([0-9A-F]{4,6})/) ?? []
-		const at = code ? inputs[name].value.indexOf(String.fromCodePoint(parseInt(code, 16))) : -1
-		if (at >= 0) inputs[name].setSelectionRange(at, at + 1)
 	}
 	const send = async (event) => {
 		event.preventDefault()
@@ -268,7 +261,7 @@ export function dialog(title, ...children) {
 	return element
 }
 
-/** Ask for a confirmation, which takes to type `word` if there is one; resolves to whether it was given. */
+/** Ask for a confirmation, by typing `word` if there is one. */
 export function confirm(title, text, yes, word) {
 	return new Promise((resolve) => {
 		const no = h("button", { type: "button", autofocus: !word, onclick: () => box.close() }, "Cancel")

@@ -61,6 +61,10 @@ def test_account_changes_address_password_and_sessions(page, site):
     says(page, "The API key backup is deleted")
     expect(page.locator(".card", has_text="Activity")).to_contain_text("Sign-in")
 
+    with page.expect_download() as download:
+        page.get_by_role("button", name="Download my data").click()
+    assert login in download.value.path().read_text()
+
     page.get_by_role("button", name="Sign out everywhere").click()
     page.get_by_role("dialog").get_by_role("button", name="Sign out", exact=True).click()
     heading(page, "Sign in")
