@@ -106,7 +106,7 @@ def patch_user(
             audit("promoted" if admin else "demoted", user, login)
         if active is not None:
             audit("enabled" if active else "disabled", user, login)
-        if email is not None and mails.confirm(login, email) and is_own:
+        if email is not None and mails.confirm(login, email, is_own) and is_own:
             return jsonify(profile), 202
     return jsonify(profile), 200
 

@@ -72,7 +72,7 @@ class Outbox:
         if not db.ask_mail(mail, since, MAX_OF_CLIENT, MAX_OF_ALL):
             headers = {"Retry-After": str(int(HOUR_SECONDS))}
             raise fsa.ErrorResponse("too many mails in an hour: try again later", 429, headers)
-        self.wake()
+        db.after_commit(self.wake)
 
     def add(self, kind: str, login: str, email: str) -> None:
         """Add a mail to the change at hand; nothing where no mails are sent."""
@@ -85,11 +85,14 @@ class Outbox:
         if self.mailer and (email := db.get_confirmed_address(login)):
             self.add(kind, login, email)
 
-    def confirm(self, login: str, email: str) -> bool:
-        """Add a mail with a link to confirm an address, unless the user has; whether it did."""
+    def confirm(self, login: str, email: str, is_own: bool = False) -> bool:
+        """Add a mail with a link to confirm an address, unless the user has; whether it did.
+
+        Users who change their own address, and could send mails to anybody, get 429 after too many.
+        """
         if not self.mailer or db.get_confirmed_address(login) == email:
             return False
-        self.add("confirmation", login, email)
+        (self.ask if is_own else self.add)("confirmation", login, email)
         return True
 
     # send

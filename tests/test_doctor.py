@@ -117,6 +117,7 @@ def moved(place, mode):
 
 W, E = "warning", "ERROR"
 # what is done to the place, or set -> how the line begins, and words of it
+MAIL = {"ACME_MAIL_FROM": "noreply@acme.org", "ACME_URL": "https://acme.org"}
 TROUBLE = {
     "problem": ({"problem": "ACME_AUTH=x is unknown"}, E, "configuration", "ACME_AUTH=x"),
     "typing error": ({"ACME_DATABSE": "x"}, W, "configuration", "ACME_DATABSE is no setting"),
@@ -212,6 +213,12 @@ TROUBLE = {
         {"ACME_RATE_LIMIT_STORAGE": f"redis://:{RANDOM}@127.0.0.1:1"},
         *(E, "rate limit", "cannot be used: ConnectionError"),
     ),
+    "no mail server": (
+        {**MAIL, "ACME_MAIL": f"smtp://acme:{RANDOM}@127.0.0.1:1"},
+        *(E, "mail", "127.0.0.1: ConnectionRefusedError"),
+    ),
+    "no such mail server": ({**MAIL, "ACME_MAIL": "smtp://"}, E, "mail", "must be like smtp://"),
+    "no sender": ({"ACME_MAIL": "smtp://127.0.0.1"}, E, "mail", "ACME_MAIL_FROM"),
 }
 
 

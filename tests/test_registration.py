@@ -5,6 +5,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from database import db
+from security import outbox
 from test import basic_auth
 from tests import links
 from tests.accounts import CURRENT, HASH, IN_PROCESS, NEW_PASSWORD, call, new_user, token_of
@@ -133,6 +134,18 @@ def test_own_new_address_counts_after_its_confirmation(target, mails):
     assert confirm(token) == 403
     assert change(login, email=new, **CURRENT).status_code == 200  # it is confirmed
     assert mails.send() == []
+
+
+@IN_PROCESS
+def test_user_cannot_send_mails_to_any_number_of_strangers(target, mails, monkeypatch):
+    """Nothing of a change that is one too many is made."""
+    monkeypatch.setattr(outbox, "MAX_OF_CLIENT", 2)
+    login, headers = mails.confirmed_user(), token_of(new_user(admin=True))
+    found = [change(login, email=f"{new_name('m')}@acme.org", **CURRENT) for _ in range(3)]
+    assert [res.status_code for res in found] == [202, 202, 429]
+    assert found[-1].headers["Retry-After"] == "3600"
+    assert len(mails.send()) == 2
+    assert change(login, headers, email=f"{new_name('m')}@acme.org").status_code == 200
 
 
 @IN_PROCESS
