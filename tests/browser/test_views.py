@@ -47,20 +47,7 @@ def test_account_changes_address_password_and_sessions(page, site):
     page.reload()
     heading(page, "Account")
 
-    page.get_by_role("button", name="New key").click()
-    part = page.locator(".card", has_text="API keys")
-    part.get_by_label("Name", exact=True).fill("backup")
-    part.get_by_label("Current password", exact=True).fill("Other-Pass-1")
-    part.get_by_role("button", name="Make the key").click()
-    key = part.locator(".key").inner_text()
-    bearer = {"Authorization": f"Bearer {key}"}
-    assert page.context.request.get(f"{site.url}/stuff", headers=bearer).status == 200
-    part.get_by_role("button", name="Done").click()
-    part.get_by_role("button", name="Delete the API key backup").click()
-    page.get_by_role("dialog").get_by_role("button", name="Delete").click()
-    says(page, "The API key backup is deleted")
-    expect(page.locator(".card", has_text="Activity")).to_contain_text("Sign-in")
-
+    add_and_delete_key(page, site, "Other-Pass-1")
     with page.expect_download() as download:
         page.get_by_role("button", name="Download my data").click()
     assert login in download.value.path().read_text()
@@ -70,6 +57,23 @@ def test_account_changes_address_password_and_sessions(page, site):
     heading(page, "Sign in")
     sign_in(page, login, "Other-Pass-1")
     heading(page, "Account")
+
+
+def add_and_delete_key(page, site, password):
+    """Make an API key, use it, and delete it."""
+    page.get_by_role("button", name="New key").click()
+    part = page.locator(".card", has_text="API keys")
+    part.get_by_label("Name", exact=True).fill("backup")
+    part.get_by_label("Current password", exact=True).fill(password)
+    part.get_by_role("button", name="Make the key").click()
+    key = part.locator(".key").inner_text()
+    bearer = {"Authorization": f"Bearer {key}"}
+    assert page.context.request.get(f"{site.url}/stuff", headers=bearer).status == 200
+    part.get_by_role("button", name="Done").click()
+    part.get_by_role("button", name="Delete the API key backup").click()
+    page.get_by_role("dialog").get_by_role("button", name="Delete").click()
+    says(page, "The API key backup is deleted")
+    expect(page.locator(".card", has_text="Activity")).to_contain_text("Sign-in")
 
 
 def test_administrator_manages_users(page, site):
