@@ -46,8 +46,8 @@ client: node_modules/.package-lock.json  ## generate acme.d.ts, the types of www
 	node_modules/.bin/tsc
 
 screenshots: .venv/dev  ## take screenshots of the front end, in screenshots/ and docs/screenshot.png
-	$(BIN)/python -m pytest tests/browser -k fit_the_screen
-	cp screenshots/stuff-light-1000.png docs/screenshot.png
+	SCREENSHOTS=all $(BIN)/python -m pytest tests/browser -k fit_the_screen
+	cp screenshots/stuff-light-1280.png docs/screenshot.png
 
 bench: .venv/dev .venv-bench/bench  ## measure speed beside the peers (QUICK=1: a first look)
 	.venv-bench/bin/python bench/bench.py
