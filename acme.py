@@ -3,26 +3,20 @@
 import bisect
 import contextlib
 import dataclasses
-import itertools
 import math
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
 
 from store.base import (
-    KEY_SECONDS,
-    KEYS_REMOVED,
     MAX_API_KEYS,
-    MAX_KEYS,
     MAX_SESSIONS,
     ApiKey,
-    Claim,
     Credentials,
     Profile,
     ReusedError,
     Session,
     Store,
-    key_in_use,
     last_admin,
     no_stuff,
     no_user,
@@ -32,10 +26,10 @@ from store.base import (
     password_changed,
     stuff_taken,
     too_many_api_keys,
-    too_many_keys,
     user_taken,
 )
 from store.events import EventsInMemory
+from store.idempotency import AnswersInMemory
 from store.mails import MailsInMemory
 from store.recovery import RecoveryCodesInMemory
 from values import MAX_PAGE, Email, Login, Name, Price
@@ -73,7 +67,7 @@ class _Rotated:
     at: float = 0.0  # seconds since 1970
 
 
-class AcmeData(EventsInMemory, MailsInMemory, RecoveryCodesInMemory, Store):
+class AcmeData(EventsInMemory, AnswersInMemory, MailsInMemory, RecoveryCodesInMemory, Store):
     """The store in memory: simple, quick, and gone when the process ends."""
 
     def __init__(self) -> None:
@@ -82,8 +76,6 @@ class AcmeData(EventsInMemory, MailsInMemory, RecoveryCodesInMemory, Store):
         # Stuff: name -> (owner, price)
         self.stuff: dict[str, tuple[str, float]] = {}
         self.sessions: dict[str, _Rotated] = {}
-        # Idempotency keys, the oldest first: (login, key) -> (claim, answer); None in progress
-        self._answers: dict[tuple[str, str], tuple[Claim, str | None]] = {}
         # Index of API keys: hash -> (login, id)
         self._api_keys: dict[str, tuple[str, str]] = {}
         # Index: the logins, sorted
@@ -170,8 +162,7 @@ class AcmeData(EventsInMemory, MailsInMemory, RecoveryCodesInMemory, Store):
             for name in user.owned:
                 del self.stuff[name]
             self.delete_sessions(login)
-            for key in user.keys:
-                self._answers.pop((login, key), None)
+            self.forget_answers(login)
             for key in [*user.api_keys]:
                 self.delete_api_key(login, key)
             self.forget_mails(login)
@@ -381,51 +372,6 @@ class AcmeData(EventsInMemory, MailsInMemory, RecoveryCodesInMemory, Store):
             names = self.users[owner].owned
             del names[bisect.bisect_left(names, stuff)]
             del self.stuff[stuff]
-
-    def get_answer(self, login: str, key: str, now: float) -> tuple[str, str] | None:
-        claim, answer = self._answers.get((login, key), (None, None))
-        if claim is None or answer is None or claim.now <= now - KEY_SECONDS:
-            return None
-        return claim.fingerprint, answer
-
-    @contextlib.contextmanager
-    def once(self, claim: Claim) -> Iterator[Callable[[str], None]]:
-        # changes by a route that then fails are not undone: there are no transactions in memory
-        name = claim.login, claim.key
-        with self._lock:
-            if name in self._answers and self._answers[name][0].now > claim.now - KEY_SECONDS:
-                raise key_in_use()
-            own = self._user(claim.login).keys
-            oldest = [(claim.login, key) for key in itertools.islice(own, 1)]
-            self._remove_expired(oldest, claim.now)
-            self._remove_expired(itertools.islice(self._answers, KEYS_REMOVED), claim.now)
-            if len(own) >= MAX_KEYS:
-                raise too_many_keys()
-            self._answers.pop(name, None)  # so that it becomes the newest
-            self._answers[name] = claim, None
-            own.pop(claim.key, None)
-            own[claim.key] = None
-        answers: list[str] = []
-        try:
-            yield answers.append
-        finally:
-            with self._lock:
-                user = self.users.get(claim.login)
-                if answers and user and claim.key in user.keys:
-                    self._answers[name] = claim, answers[0]
-                elif self._answers.get(name, (None,))[0] is claim:
-                    self._remove_answer(*name)
-
-    def _remove_expired(self, names: Iterable[tuple[str, str]], now: float) -> None:
-        """Remove those answers that have expired."""
-        for name in list(names):
-            if self._answers[name][0].now <= now - KEY_SECONDS:
-                self._remove_answer(*name)
-
-    def _remove_answer(self, login: str, key: str) -> None:
-        del self._answers[login, key]
-        if user := self.users.get(login):
-            user.keys.pop(key, None)
 
     @contextlib.contextmanager
     def isolated(self) -> Iterator[None]:

@@ -27,6 +27,7 @@ import database
 from app import app
 from database import open_store
 from store import base, migrations, transfer
+from store.idempotency import Claim
 from store.sql import SqlStore
 
 ROUNDS, REQUESTS = 15, 200
@@ -82,7 +83,7 @@ def add_expired_keys(store: base.Store, count: int) -> None:
             connection.execute(KEYS.format(count=count, users=count // 10))
         return
     for n in range(count):
-        with store.once(base.Claim(f"u{n % (count // 10)}", f"key {n}", "print", n * 1e-6)) as keep:
+        with store.once(Claim(f"u{n % (count // 10)}", f"key {n}", "print", n * 1e-6)) as keep:
             keep("answer")
 
 

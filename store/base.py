@@ -8,13 +8,11 @@ from typing import Any
 
 import FlaskSimpleAuth as fsa
 
-from store import events, mails, recovery
-from values import MAX_PAGE, Email, Login, Name, OtpSecret, PasswordHash, Price
+from store import events, idempotency, mails, recovery
+from store.password_hash import PasswordHash
+from values import MAX_PAGE, Email, Login, Name, OtpSecret, Price
 
 MAX_SESSIONS = 100  # of one user
-KEY_SECONDS = 24 * 3600.0  # for which the answer to an idempotency key is kept
-MAX_KEYS = 100_000  # of one user in that time
-KEYS_REMOVED = 3  # expired ones at most, with each new one
 MAX_API_KEYS = 50  # API keys of one user
 
 
@@ -53,16 +51,6 @@ class Session:
 
 
 @dataclasses.dataclass(frozen=True)
-class Claim:
-    """An idempotency key of a user, and the fingerprint of the request that it stands for."""
-
-    login: str
-    key: str
-    fingerprint: str
-    now: float  # seconds since 1970
-
-
-@dataclasses.dataclass(frozen=True)
 class ApiKey:
     """An API key; times are in seconds since 1970."""
 
@@ -84,7 +72,7 @@ class ReusedError(Exception):
         self.login = login
 
 
-class Store(events.Events, mails.Mails, recovery.RecoveryCodes, abc.ABC):
+class Store(events.Events, idempotency.Answers, mails.Mails, recovery.RecoveryCodes, abc.ABC):
     """The contract of all stores: the same calls have the same results.
 
     Safe to be called from several threads. Errors are `fsa.ErrorResponse`: 400 for a value that
@@ -287,20 +275,6 @@ class Store(events.Events, mails.Mails, recovery.RecoveryCodes, abc.ABC):
         """Delete stuff; 404 for none, 403 if `login` is given and not its owner now."""
 
     @abc.abstractmethod
-    def get_answer(self, login: str, key: str, now: float) -> tuple[str, str] | None:
-        """The fingerprint and the answer that `once` has stored for a key of a user, if any."""
-
-    @abc.abstractmethod
-    def once(self, claim: Claim) -> contextlib.AbstractContextManager[Callable[[str], None]]:
-        """Make all changes of this thread one change, which is stored with its answer under a key.
-
-        Yields a function that takes the answer: if it is not called the changes are undone (in
-        memory they stay). 409 if the key is in use or has an answer, 429 if the user has
-        `MAX_KEYS`, before the first change. Answers expire after `KEY_SECONDS`, and each new one
-        removes a few of these.
-        """
-
-    @abc.abstractmethod
     def isolated(self) -> contextlib.AbstractContextManager[None]:
         """Let no other change come between the calls of this thread: 412 if one does."""
 
@@ -345,18 +319,6 @@ otp_is_on = _error(409, "one-time passwords are on already")
 def changed_meanwhile() -> fsa.ErrorResponse:
     """The error of a change within `isolated` that comes too late."""
     return fsa.ErrorResponse("precondition failed: it has been changed meanwhile", 412)
-
-
-def key_in_use() -> fsa.ErrorResponse:
-    """The error of a request whose key another one is using."""
-    message = "a request with this Idempotency-Key is in progress: try again"
-    return fsa.ErrorResponse(message, 409, {"Retry-After": "1"})  # seconds
-
-
-def too_many_keys() -> fsa.ErrorResponse:
-    """The error of a user with too many keys."""
-    message = f"you have used {MAX_KEYS} keys in 24 hours: send no Idempotency-Key"
-    return fsa.ErrorResponse(message, 429, {"Retry-After": "3600"})  # seconds
 
 
 # what export, import and count carry

@@ -14,8 +14,9 @@ from typing import Any
 import FlaskSimpleAuth as fsa
 
 from monitoring import metrics
-from store import base
+from store import base, idempotency
 from store.engine import Engine
+from store.idempotency import KEY_SECONDS, Claim
 from store.time_limit import time_limit
 
 
@@ -24,7 +25,7 @@ class Unit:
     """A unit of work, and what it has come to."""
 
     stack: contextlib.ExitStack  # ends the transaction, and the turn of a writer
-    claim: base.Claim | None = None
+    claim: Claim | None = None
     connection: Any = None  # of the transaction, once it has begun
     answer: str | None = None  # to be stored for the claim, unless nothing is to be changed
     error: fsa.ErrorResponse | None = None  # why nothing can be changed any more
@@ -45,7 +46,7 @@ class Units(Engine):
     # the calls of the contract, see base.Store
 
     def get_answer(self, login: str, key: str, now: float) -> tuple[str, str] | None:
-        since = now - base.KEY_SECONDS
+        since = now - KEY_SECONDS
         found = self.call(self.queries.get_answer, login=login, key=key, since=since)
         if not found:
             return None
@@ -54,7 +55,7 @@ class Units(Engine):
         return found[0], found[1]
 
     @contextlib.contextmanager
-    def once(self, claim: base.Claim) -> Iterator[Callable[[str], None]]:
+    def once(self, claim: Claim) -> Iterator[Callable[[str], None]]:
         with contextlib.suppress(_UndoneError), self._unit(claim) as unit:
 
             def keep(answer: str) -> None:
@@ -133,7 +134,7 @@ class Units(Engine):
         return self._units.get(threading.get_ident())
 
     @contextlib.contextmanager
-    def _unit(self, claim: base.Claim | None = None) -> Iterator[Unit]:
+    def _unit(self, claim: Claim | None = None) -> Iterator[Unit]:
         """A unit of this thread, which is committed at the end, and rolled back on an error."""
         thread = threading.get_ident()
         with contextlib.ExitStack() as stack:
@@ -188,30 +189,32 @@ class Units(Engine):
                 raise unit.error from e
             raise
 
-    def _check_claim(self, unit: Unit, claim: base.Claim) -> None:
+    def _check_claim(self, unit: Unit, claim: Claim) -> None:
         """Lock a key until the end of the unit; 409 if it is in use, or has just been."""
         key = {"login": claim.login, "key": claim.key}
-        since = claim.now - base.KEY_SECONDS
+        since = claim.now - KEY_SECONDS
         with self._part(unit) as connection:
             if not self.queries.lock_key(connection, **key):
-                raise base.key_in_use()
+                raise idempotency.key_in_use()
             used, keys = self.queries.check_key(connection, **key, since=since)
             if used:
-                raise base.key_in_use()
-            if keys >= base.MAX_KEYS:
-                raise base.too_many_keys()
+                raise idempotency.key_in_use()
+            if keys >= idempotency.MAX_KEYS:
+                raise idempotency.too_many_keys()
 
-    def _store_answer(self, unit: Unit, claim: base.Claim) -> None:
+    def _store_answer(self, unit: Unit, claim: Claim) -> None:
         """Store the answer, and remove a few expired ones."""
         self._begin(self.queries.begin_change)
         values = dataclasses.asdict(claim) | {"answer": unit.answer}
-        since = claim.now - base.KEY_SECONDS
+        since = claim.now - KEY_SECONDS
         try:
             with self._part(unit) as connection:
                 self.queries.delete_key(connection, login=claim.login, key=claim.key, since=since)
                 self.queries.add_answer(connection, **values)
-                self.queries.delete_expired_keys(connection, since=since, limit=base.KEYS_REMOVED)
+                self.queries.delete_expired_keys(
+                    connection, since=since, limit=idempotency.KEYS_REMOVED
+                )
         except fsa.ErrorResponse as e:
             if e.status == 412:  # another request has stored its own, after this one's snapshot
-                raise base.key_in_use() from e
+                raise idempotency.key_in_use() from e
             raise

@@ -12,8 +12,8 @@ from database import db
 from security import audit
 from security.api_keys import DAY_SECONDS
 from store import events
-from store.base import Claim
 from store.events import Event, event_id
+from store.idempotency import Claim
 from test import app
 from tests.accounts import CURRENT, NEW_PASSWORD, bearer, call, new_user, sign_in, token_of
 from tests.conftest import PASSWORD, SQL, STORES, configured, new_name, opened

@@ -8,7 +8,7 @@ import pytest
 import personal_data
 from database import db
 from security.sessions import sha256
-from store.base import Claim
+from store.idempotency import Claim
 from store.mails import Mail
 from test import app
 from tests.accounts import CURRENT, call, new_user, sign_in, token_of

@@ -21,8 +21,8 @@ from hypothesis import strategies as st
 import acme
 import database
 from openapi.returns import Created, Done, Message
-from store import base
-from store.base import Claim
+from store import idempotency
+from store.idempotency import KEY_SECONDS, Claim
 from tests.accounts import new_user
 from tests.conftest import (
     SECRET,
@@ -264,9 +264,9 @@ def test_keys_expire_after_a_day_and_are_removed_in_small_batches(kind, new_data
         texts = [new_name("k") for _ in range(25)]
         for text in texts:
             use(store, "bob", text, now)
-        assert store.get_answer("bob", texts[0], now + base.KEY_SECONDS - 1) == ("print", "answer")
-        assert store.get_answer("bob", texts[0], now + base.KEY_SECONDS) is None
-        later = now + base.KEY_SECONDS + 1
+        assert store.get_answer("bob", texts[0], now + KEY_SECONDS - 1) == ("print", "answer")
+        assert store.get_answer("bob", texts[0], now + KEY_SECONDS) is None
+        later = now + KEY_SECONDS + 1
         use(store, "bob", texts[0], later, "another")
         assert store.get_answer("bob", texts[0], later)[1] == "another"
 
@@ -277,7 +277,7 @@ def test_keys_expire_after_a_day_and_are_removed_in_small_batches(kind, new_data
         for number in range(12):
             use(store, "ann", f"{texts[0]}-{number}", later)
             counts.append(left())
-        assert all(0 <= a - b <= base.KEYS_REMOVED for a, b in itertools.pairwise(counts))
+        assert all(0 <= a - b <= idempotency.KEYS_REMOVED for a, b in itertools.pairwise(counts))
         assert counts[-1] == 1  # that of the new one
 
 
@@ -285,15 +285,14 @@ def test_keys_of_a_user_are_bounded(pair, monkeypatch):
     store, now, (login, other) = pair[0], time.time(), (new_name("u"), new_name("u"))
     for name in login, other:
         store.add_user(name, "hash", "u@acme.org", False)
-    monkeypatch.setattr(base, "MAX_KEYS", 3)
-    monkeypatch.setattr(acme, "MAX_KEYS", 3)
+    monkeypatch.setattr(idempotency, "MAX_KEYS", 3)
     for number in range(3):
         use(store, login, str(number), now + number)
     with pytest.raises(fsa.ErrorResponse) as refused:
         use(store, login, "3", now + 3)
     assert (refused.value.status, refused.value.headers["Retry-After"]) == (429, "3600")
     use(store, other, "0", now)
-    use(store, login, "3", now + base.KEY_SECONDS + 0.5)
+    use(store, login, "3", now + KEY_SECONDS + 0.5)
 
 
 def test_keys_end_with_their_user(pair):

@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 
 import values
 from security import passwords
+from store.password_hash import PasswordHash
 from tests.conftest import PASSWORD, new_name
-from values import PasswordHash
 
 NAN, INF = math.nan, math.inf
 

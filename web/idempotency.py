@@ -22,7 +22,7 @@ import FlaskSimpleAuth as fsa
 from database import db
 from flask_internals import current_request
 from security.declarations import WRITES, may_be_stored
-from store.base import Claim
+from store.idempotency import Claim
 from web.requests import Request
 
 MAX_ANSWER_BYTES = 2**16  # of a body that is stored
