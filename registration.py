@@ -71,7 +71,7 @@ def put_registration(
             db.add_user(login, hashed, link.email, False)
             if not db.confirm_address(login, link.email):
                 raise _address_taken()
-            db.delete_registrations(link.email)
+            db.void_registrations(link.email)
             audit("registered", login)
     except fsa.ErrorResponse as e:
         if e.status == 409:  # a link must not tell all logins that there are

@@ -31,7 +31,7 @@ log = logging.getLogger("acme")
 # limits in an hour: mails that a client asks for, that all clients do, and mails to an address
 MAX_OF_CLIENT = 20
 MAX_OF_ALL = 1_000
-MAX_TO_ADDRESS = 3
+MAX_TO_ADDRESS = 3  # of a kind, else registrations would use up a user's resets
 GIVE_UP_SECONDS = 24 * HOUR_SECONDS
 RETRY_SECONDS = 60.0  # after the first failure of a mail, then twice as long each time
 MAX_RETRY_SECONDS = HOUR_SECONDS
@@ -204,7 +204,7 @@ class Outbox:
             known = db.get_address_user(email)
             if known not in (None, login):
                 kind, login = "registered", known or ""
-        others = db.count_mails(email, now - HOUR_SECONDS) - (mail.email == email)
+        others = db.count_mails(mail.kind, email, now - HOUR_SECONDS) - (mail.email == email)
         if not email or (mail.kind not in NOTICES and others >= MAX_TO_ADDRESS):
             return None
         return kind, login, email

@@ -2,6 +2,7 @@
 
 A row is written in the transaction of the change that it is about, and a thread of any process
 sends it. The row of a mail with a link stays until the link expires, with the hash of its token.
+That of a void link stays as long, without the hash: the limits of mails count it.
 """
 
 import abc
@@ -60,12 +61,12 @@ class Mails(abc.ABC):
         """
 
     @abc.abstractmethod
-    def count_mails(self, email: str, since: float) -> int:
-        """How many mails to an address have been tried since a time."""
+    def count_mails(self, kind: str, email: str, since: float) -> int:
+        """How many mails of a kind to an address, in any case, have been tried since a time."""
 
     @abc.abstractmethod
     def save_mail(self, mail: Mail) -> bool:
-        """Set `email`, `due`, `expires` and `hash` of a mail; False if it has been removed."""
+        """Set `email`, `due`, `expires` and `hash` of a mail; False if it no longer waits."""
 
     @abc.abstractmethod
     def clean_mails(self, now: float, before: float) -> list[Mail]:
@@ -84,11 +85,11 @@ class Mails(abc.ABC):
 
     @abc.abstractmethod
     def void_links(self, login: str) -> None:
-        """Remove all mails with a link that concerns an account."""
+        """End all links that concern an account; mails with one that still wait are not sent."""
 
     @abc.abstractmethod
-    def delete_registrations(self, email: str) -> None:
-        """Remove all mails with a link to register an address."""
+    def void_registrations(self, email: str) -> None:
+        """The same for the links to register an address."""
 
     @abc.abstractmethod
     def get_address_user(self, email: str) -> str | None:
@@ -148,14 +149,15 @@ class MailsInMemory(Mails):
             self._mails[name] = dataclasses.replace(found, due=until, tries=found.tries + 1)
             return self._mails[name]
 
-    def count_mails(self, email: str, since: float) -> int:
+    def count_mails(self, kind: str, email: str, since: float) -> int:
         with self._lock:
-            tried = (m for m in self._mails.values() if m.email == email and m.tries)
-            return sum(mail.created > since for mail in tried)
+            tried = [m for m in self._mails.values() if m.tries and m.created > since]
+            return sum((m.kind, m.email.lower()) == (kind, email.lower()) for m in tried)
 
     def save_mail(self, mail: Mail) -> bool:
         with self._lock:
-            if mail.id not in self._mails:
+            found = self._mails.get(mail.id)
+            if not found or found.due is None:
                 return False
             self._mails[mail.id] = mail
             return True
@@ -180,15 +182,17 @@ class MailsInMemory(Mails):
 
     def void_links(self, login: str) -> None:
         with self._lock:
-            for mail in [m for m in self._mails.values() if m.login == login]:
-                if mail.kind in ACCOUNT_LINKS:
-                    del self._mails[mail.id]
+            mine = (m for m in self._mails.values() if m.login == login)
+            self._void([mail for mail in mine if mail.kind in ACCOUNT_LINKS])
 
-    def delete_registrations(self, email: str) -> None:
+    def void_registrations(self, email: str) -> None:
         with self._lock:
-            for mail in [m for m in self._mails.values() if m.email == email]:
-                if mail.kind == "registration":
-                    del self._mails[mail.id]
+            found = (m for m in self._mails.values() if m.email == email)
+            self._void([mail for mail in found if mail.kind == "registration"])
+
+    def _void(self, mails: list[Mail]) -> None:
+        for mail in mails:
+            self._mails[mail.id] = dataclasses.replace(mail, hash=None, due=None)
 
     def get_address_user(self, email: str) -> str | None:
         with self._lock:

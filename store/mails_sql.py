@@ -28,8 +28,8 @@ class SqlMails(Units, Mails):
         row = self.change(self.queries.claim_mail, now=now, until=until)
         return Mail(*row) if row else None
 
-    def count_mails(self, email: str, since: float) -> int:
-        return int(self.call(self.queries.count_mails, email=email, since=since))
+    def count_mails(self, kind: str, email: str, since: float) -> int:
+        return int(self.call(self.queries.count_mails, kind=kind, email=email, since=since))
 
     def save_mail(self, mail: Mail) -> bool:
         values = dataclasses.asdict(mail)
@@ -61,8 +61,8 @@ class SqlMails(Units, Mails):
     def void_links(self, login: str) -> None:
         self.change(self.queries.void_links, login=login)
 
-    def delete_registrations(self, email: str) -> None:
-        self.change(self.queries.delete_registrations, email=email)
+    def void_registrations(self, email: str) -> None:
+        self.change(self.queries.void_registrations, email=email)
 
     def get_address_user(self, email: str) -> str | None:
         login = self.call(self.queries.get_address_user, email=email)

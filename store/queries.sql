@@ -243,11 +243,13 @@ SELECT min(due) FROM mails WHERE due IS NOT NULL;
 -- name: count_waiting()$
 SELECT count(*) FROM mails WHERE due IS NOT NULL;
 
--- name: count_mails(email, since)$
-SELECT count(*) FROM mails WHERE email = :email AND created > :since AND tries > 0;
+-- name: count_mails(kind, email, since)$
+SELECT count(*) FROM mails
+WHERE kind = :kind AND lower(email) = lower(:email) AND created > :since AND tries > 0;
 
 -- name: save_mail(id, email, due, expires, hash)!
-UPDATE mails SET email = :email, due = :due, expires = :expires, hash = :hash WHERE id = :id;
+UPDATE mails SET email = :email, due = :due, expires = :expires, hash = :hash
+WHERE id = :id AND due IS NOT NULL;
 
 -- name: delete_late_mails(before)
 DELETE FROM mails WHERE due IS NOT NULL AND created <= :before
@@ -261,7 +263,7 @@ SELECT id, kind, login, email, origin, created, due, expires, tries, hash FROM m
 WHERE hash = :hash AND expires > :now;
 
 -- name: void_links(login)!
-DELETE FROM mails
+UPDATE mails SET hash = NULL, due = NULL
 WHERE login = :login AND kind IN ('reset', 'invitation', 'confirmation');
 
 -- name: get_mails(login, since, limit)
@@ -271,8 +273,8 @@ WHERE login = :login AND created >= :since ORDER BY created, id LIMIT :limit;
 -- name: delete_user_mails(login)!
 DELETE FROM mails WHERE login = :login;
 
--- name: delete_registrations(email)!
-DELETE FROM mails WHERE email = :email AND kind = 'registration';
+-- name: void_registrations(email)!
+UPDATE mails SET hash = NULL, due = NULL WHERE email = :email AND kind = 'registration';
 
 -- confirmed addresses: a row counts as long as it is the address of the user
 
