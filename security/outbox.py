@@ -59,8 +59,8 @@ class Outbox:
     def check(self, registration: bool = False) -> None:
         """404 unless mails are sent here; with `registration`, unless registration is open."""
         if not self.mailer or (registration and not self.registration):
-            what = "registration" if registration else "mail"
-            raise fsa.ErrorResponse(f"there is no {what} here", 404)
+            what = "nobody can register here" if registration else "no mails are sent here"
+            raise fsa.ErrorResponse(f"{what}: ask an administrator", 404)
 
     # write
 

@@ -192,5 +192,5 @@ def test_invitation_sets_the_first_password(invited, clock):
 
 def test_invitation_needs_a_mail_server(new_database):
     with configured(new_database("sqlite")):
-        assert "there is no mail here" in invite("susie", "susie@acme.org", ok=False)
+        assert "no mails are sent here" in invite("susie", "susie@acme.org", ok=False)
         assert not db.user_exists("susie")
