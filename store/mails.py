@@ -219,7 +219,13 @@ class MailsInMemory(Mails):
                 del self._confirmed[email]
 
     def forget_mails(self, login: str) -> None:
-        """Remove all mails of a user who is being deleted, and the confirmed address."""
+        """Remove all mails of a user who is being deleted, and the confirmed address.
+
+        Of what clients have asked for, empty rows stay, which the limits count.
+        """
         for mail in [mail for mail in self._mails.values() if mail.login == login]:
             del self._mails[mail.id]
+            if mail.origin:
+                empty = dataclasses.replace(mail, login="", email="", hash=None, due=None)
+                self._mails[mail.id] = empty
         self.forget_address(login)

@@ -270,6 +270,10 @@ WHERE login = :login AND kind IN ('reset', 'invitation', 'confirmation');
 SELECT id, kind, login, email, origin, created, due, expires, tries, hash FROM mails
 WHERE login = :login AND created >= :since ORDER BY created, id LIMIT :limit;
 
+-- name: forget_user_mails(login)!
+UPDATE mails SET login = '', email = '', hash = NULL, due = NULL
+WHERE login = :login AND origin <> '';
+
 -- name: delete_user_mails(login)!
 DELETE FROM mails WHERE login = :login;
 

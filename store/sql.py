@@ -106,6 +106,7 @@ class SqlStore(SqlMails, base.Store):
                 if stuff:
                     self.queries.delete_user_stuff(connection, login=login)
                 self.queries.delete_user_keys(connection, login=login)
+                self.queries.forget_user_mails(connection, login=login)
                 self.queries.delete_user_mails(connection, login=login)
                 self.queries.delete_user(connection, login=login)
         except Exception as e:

@@ -271,15 +271,22 @@ def test_mails_to_an_address_are_limited(target, mails, clock):
 
 
 @IN_PROCESS
-@pytest.mark.parametrize("void", ["password", "registration"])
+@pytest.mark.parametrize("void", ["password", "deletion", "registration"])
 def test_void_links_count_for_the_limits(target, mails, monkeypatch, void):
-    """Else changing one's own password between them, users could send mails without end."""
+    """Else users could send mails without end by changing their password between them.
+
+    And who has asked for the resets of a login could see by them when that user is deleted.
+    """
     monkeypatch.setattr(outbox, "MAX_OF_CLIENT", 2)
     login = new_user()
     for _ in range(2):
-        if void == "password":
+        if void != "registration":
             mails.ask("/reset", {"login": login})
+        if void == "password":
             db.set_user_pass(login, HASH)
+        elif void == "deletion":
+            db.delete_user(login)
+            db.add_user(login, HASH, address_of(login), False)
         else:
             body = {"token": mails.register()[0], "login": new_name("u"), "password": PASSWORD}
             assert call("PUT", "/registration", body).status_code == 201
