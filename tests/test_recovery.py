@@ -102,6 +102,7 @@ def test_acknowledged_writes_are_recovered_after_the_primary_is_lost(machine):
     with contextlib.closing(open_store(machine.url, 1)) as store:
         assert store.has_current_schema() and store.user_is_admin("susie")
         assert transfer.counts(store) == {
+            "addresses": 0,
             "events": 0,
             "recovery_codes": 0,
             "users": 1,

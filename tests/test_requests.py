@@ -116,7 +116,7 @@ def members(count: int) -> str:
         ("GET", "/stuff?after=%FF", None, "", 400, "UTF-8"),
         ("GET", "/stuff?limit=0", None, "", 400, "from 1 to 1000"),
         ("GET", "/stuff?limit=x", None, "", 400, "from 1 to 1000"),
-        ("GET", "/stuff?after=", None, "", 400, "printable"),
+        ("GET", "/stuff?after=", None, "", 400, "Link"),
         ("GET", "/hello-me?username=acme", None, "", 400, "URL"),
         ("GET", "/hello-me?password=x", None, "", 400, "URL"),
         ("GET", "/hello?code=x", None, "", 400, "URL"),

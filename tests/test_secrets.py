@@ -87,16 +87,17 @@ def busy_day(target):
     code = {"code": pyotp.TOTP(otp).now(), "on": True}
     wrong = {"code": wrong_code(otp, time.time()), "on": True}
     send("PUT", "/user/susie/otp", wrong, headers=bearer(mine), status=403)
-    send("PUT", "/user/susie/otp", code, headers=bearer(mine), status=204)
+    recovery = send("PUT", "/user/susie/otp", code, headers=bearer(mine), status=200).json
     step = send("POST", "/token", value, status=202).json["otp"]
-    send("POST", "/token/otp", {"code": code["code"]}, headers=bearer(step), status=401)
+    for used, status in (code["code"], 401), (recovery["recovery"][0], 201):
+        send("POST", "/token/otp", {"code": used}, headers=bearer(step), status=status)
     send("GET", "/stuff", headers=basic(f"susie:{password}"), status=401)
     for current, status in ("Wrong-Pass-3", 403), (password, 204):
         change = {"password": new, "current": current}
         send("PUT", "/user/susie/password", change, headers=bearer(mine), status=status)
     send("GET", "/stuff", headers=bearer(mine), status=401)
     secrets = [password, new, admin, "Wrong-Pass-3", SECRET, otp, token, mine, step, "Weak"]
-    secrets += [again.json["token"], cookie.partition("=")[2], "$argon2"]
+    secrets += [again.json["token"], cookie.partition("=")[2], "$argon2", *recovery["recovery"]]
     return secrets, send.errors
 
 
