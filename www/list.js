@@ -89,7 +89,7 @@ export function list({ name, one, many, look, load, key, make, empty, view }) {
 		}))
 	const fetchNext = async (mine, limit) => {
 		const q = search.value.trim() || undefined
-		const page = await load({ limit, after, q, signal: mine.signal })
+		const page = await load({ limit, after, q })
 		if (mine !== turn) return
 		ahead.push(...page.items.filter((item) => !shown.has(key(item))))
 		for (const item of page.items) shown.get(key(item))?.show(item)
@@ -141,8 +141,7 @@ export function list({ name, one, many, look, load, key, make, empty, view }) {
 
 	/** Begin anew, as for another search. */
 	const reset = () => {
-		turn?.abort()
-		turn = new AbortController()
+		turn = {}
 		shown = new Map()
 		ahead = []
 		after = isEnd = undefined
@@ -162,7 +161,7 @@ export function list({ name, one, many, look, load, key, make, empty, view }) {
 	signal.addEventListener("abort", () => {
 		watch.disconnect()
 		clearTimeout(timer)
-		turn.abort()
+		turn = undefined
 	})
 
 	// the place, for Back and a reload
