@@ -89,11 +89,8 @@ class Section(NamedTuple):
 
 def _user_rows(login: str, *_: object) -> list[Any]:
     profile = dataclasses.asdict(db.get_user(login))
-    return [profile | {"created": db.get_created(login)} | _confirmed(login)]
-
-
-def _confirmed(login: str) -> dict[str, Any]:
-    return {"confirmed": db.get_confirmed_address(login)}
+    more = {"created": db.get_created(login), "confirmed": db.get_confirmed_address(login)}
+    return [profile | more]
 
 
 def _session_rows(login: str, *_: object) -> list[Any]:

@@ -227,19 +227,23 @@ class Search(_Patterned):
         return str.__new__(cls, unicodedata.normalize("NFC", super().__new__(cls, value)))
 
 
-class NameKey(_Patterned):
+class _PageKey(_Patterned):
+    """Where a page begins."""
+
+    RULE = "after must be taken from the Link to the next page"
+
+
+class NameKey(_PageKey):
     """Where a page of names begins: the last one before, also one that `Name` refuses today."""
 
     PATTERN = Search.PATTERN
-    RULE = "after must be taken from the Link to the next page"
     SCHEMA: ClassVar[Schema] = Search.SCHEMA
 
 
-class SessionKey(_Patterned):
+class SessionKey(_PageKey):
     """Where a page of sessions begins: the creation time and id of the one before, `123.4,id`."""
 
     PATTERN = r"([0-9]{1,12}\.[0-9]{1,20}),([A-Za-z0-9_-]{1,64})"
-    RULE = "after must be taken from the Link to the next page"
     SCHEMA: ClassVar[Schema] = {
         "type": "string",
         "pattern": f"^{PATTERN}$",
@@ -253,11 +257,10 @@ class SessionKey(_Patterned):
         return float(created), name
 
 
-class EventKey(_Patterned):
+class EventKey(_PageKey):
     """The id of an event of the audit trail: 22 hexadecimal digits."""
 
     PATTERN = "[0-9a-f]{22}"
-    RULE = "after must be taken from the Link to the next page"
     SCHEMA: ClassVar[Schema] = {
         "type": "string",
         "pattern": f"^{PATTERN}$",

@@ -62,6 +62,10 @@ def finish_error(response: flask.Response) -> flask.Response:
         return response
     if response.status_code == 500 and _is_insecure(flask.request):
         response.status_code = 403  # FlaskSimpleAuth responds with 500
+    if response.status_code == 404 and _is_mistyped(flask.request):
+        response.data = frontend.not_found_page()
+        response.content_type = "text/html; charset=utf-8"
+        return response
     message = response.get_data(as_text=True)
     if response.is_json:
         body = json.loads(message)
@@ -72,9 +76,6 @@ def finish_error(response: flask.Response) -> flask.Response:
         message = f"{message} (request {request_id(flask.request.environ)})"
     response.data = json.dumps({"error": message}) + "\n"
     response.content_type = "application/json"
-    if response.status_code == 404 and _is_mistyped(flask.request):
-        response.data = frontend.not_found_page()
-        response.content_type = "text/html; charset=utf-8"
     return response
 
 
